@@ -1,0 +1,50 @@
+-- +goose Up
+-- Leaves and parts stand in each of the three databases, so that an entry is
+-- written in the transaction of what it tells.
+CREATE TABLE audit_leaves (
+    id   TEXT PRIMARY KEY,
+    seq  BIGINT,
+    leaf BYTEA NOT NULL
+);
+CREATE INDEX audit_leaves_pending ON audit_leaves (id) WHERE seq IS NULL;
+CREATE UNIQUE INDEX audit_leaves_seq ON audit_leaves (seq) WHERE seq IS NOT NULL;
+
+CREATE TABLE audit_parts (
+    leaf_id TEXT NOT NULL,
+    part    INTEGER NOT NULL,
+    program TEXT NOT NULL,
+    person  TEXT,
+    object  TEXT NOT NULL,
+    at      BIGINT NOT NULL,
+    sealed  BYTEA NOT NULL,
+    PRIMARY KEY (leaf_id, part)
+);
+CREATE INDEX audit_parts_person ON audit_parts (person, at);
+CREATE INDEX audit_parts_object ON audit_parts (object, at);
+
+-- The tree is used in the content database only.
+CREATE TABLE audit_head (
+    one  INTEGER PRIMARY KEY,
+    size BIGINT NOT NULL
+);
+INSERT INTO audit_head (one, size) VALUES (1, 0);
+
+CREATE TABLE audit_foreign (
+    seq     BIGINT PRIMARY KEY,
+    origin  TEXT NOT NULL,
+    leaf_id TEXT NOT NULL,
+    UNIQUE (origin, leaf_id)
+);
+
+CREATE TABLE audit_tiles (
+    level  INTEGER NOT NULL,
+    n      BIGINT NOT NULL,
+    hashes BYTEA NOT NULL,
+    PRIMARY KEY (level, n)
+);
+
+CREATE TABLE audit_checkpoints (
+    size BIGINT PRIMARY KEY,
+    note TEXT NOT NULL,
+    at   BIGINT NOT NULL
+);

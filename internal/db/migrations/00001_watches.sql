@@ -1,0 +1,5 @@
+-- +goose Up
+CREATE TABLE watches (
+    subject  TEXT PRIMARY KEY,
+    revision BIGINT NOT NULL
+);
