@@ -228,6 +228,9 @@ func (l *Log) about(ctx context.Context, d *db.DB, person yesline.PersonID, obje
 func (l *Log) Forget(ctx context.Context, person yesline.PersonID) error {
 	for _, d := range l.origins {
 		if err := d.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if _, err := tx.Exec(ctx, `DELETE FROM audit_receipts WHERE person = $1`, string(person)); err != nil {
+				return err
+			}
 			_, err := tx.Exec(ctx, `UPDATE audit_parts SET person = NULL WHERE person = $1`, string(person))
 			return err
 		}); err != nil {

@@ -45,6 +45,7 @@ type Log struct {
 	queue chan *waiting // entries that Append waits for; bounded
 	nudge chan struct{}
 	end   chan struct{}
+	ended sync.Once
 	wg    sync.WaitGroup
 
 	sequencing sync.Mutex // one numbering at a time in this process
@@ -77,7 +78,7 @@ func (l *Log) Begin(k Keys) {
 
 // Close writes what is queued, numbers what is pending, and ends.
 func (l *Log) Close() {
-	close(l.end)
+	l.ended.Do(func() { close(l.end) })
 	l.wg.Wait()
 }
 

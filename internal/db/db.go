@@ -272,12 +272,11 @@ func (d *DB) once(ctx context.Context, level pgx.TxIsoLevel, tx *Tx, body func(c
 	return t.Commit(ctx)
 }
 
+// retryable are PostgreSQL's conflicts between transactions. SQLite has one
+// writer and has waited for its lock already.
 func retryable(err error) bool {
-	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
-		return pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "23505"
-	}
-	var lite *sqlite.Error
-	return errors.As(err, &lite) && lite.Code()&0xff == 5 // SQLITE_BUSY
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "23505")
 }
 
 // kind adds the house's kind to an error of a driver.
@@ -288,6 +287,8 @@ func (d *DB) kind(err error) error {
 			return fmt.Errorf("%s database is locked: %w: %w", d.Name, yesline.Unavailable, err)
 		case 13: // FULL
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Full, err)
+		case 19: // CONSTRAINT
+			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Conflict, err)
 		case 10: // IOERR
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Unavailable, err)
 		}
@@ -299,6 +300,9 @@ func (d *DB) kind(err error) error {
 		case "23505":
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Conflict, err)
 		}
+	}
+	if lost := (*pgconn.ConnectError)(nil); errors.As(err, &lost) {
+		return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Unavailable, err)
 	}
 	return err
 }

@@ -27,6 +27,7 @@ type Watches struct {
 	end   chan struct{}
 	done  chan struct{}
 	start sync.Once
+	ended sync.Once
 	seen  atomic.Int64 // unix nanoseconds of the last successful look
 }
 
@@ -174,10 +175,7 @@ func (w *Watches) lookAt(ctx context.Context, subjects []string) error {
 }
 
 func (w *Watches) stop() {
-	started := true
-	w.start.Do(func() { started = false })
-	if started {
-		close(w.end)
-		<-w.done
-	}
+	w.start.Do(func() { close(w.done) }) // it never ran
+	w.ended.Do(func() { close(w.end) })
+	<-w.done
 }

@@ -22,6 +22,10 @@ func seal() hpke.AEAD { return hpke.AES256GCM() }
 // AddPerson mints a person's symmetric and audit keys, in the moment the
 // person is made. Adding them again changes nothing.
 func (k *Keys) AddPerson(ctx context.Context, program yesline.ProgramID, person yesline.PersonID) error {
+	var has bool
+	if err := k.db.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM person_keys WHERE person = $1)`, string(person)).Scan(&has); err != nil || has {
+		return err
+	}
 	voiceKey, err := k.programKey(ctx, program, voice)
 	if err != nil {
 		return err

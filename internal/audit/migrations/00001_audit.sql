@@ -48,3 +48,15 @@ CREATE TABLE audit_checkpoints (
     note TEXT NOT NULL,
     at   BIGINT NOT NULL
 );
+
+-- Which entries a person holds a receipt of; in the content database only.
+CREATE TABLE audit_receipts (
+    id      TEXT PRIMARY KEY,
+    person  TEXT NOT NULL,
+    about   TEXT NOT NULL,
+    origin  TEXT NOT NULL,
+    leaf_id TEXT NOT NULL,
+    at      BIGINT NOT NULL,
+    UNIQUE (person, leaf_id)
+);
+CREATE INDEX audit_receipts_about ON audit_receipts (person, about);
