@@ -235,6 +235,7 @@ type Checkpoint struct {
 	Note string // the signed note, as it is published
 	Size int64
 	Root tlog.Hash
+	At   time.Time // when we signed it, by our own clock; the note does not hold it
 }
 
 // readCheckpoint checks the signature and the form of a signed note.
@@ -255,20 +256,23 @@ func readCheckpoint(text string, v note.Verifier) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("the root in a checkpoint: %w", yesline.Tampered)
 	}
-	return Checkpoint{text, size, root}, nil
+	return Checkpoint{Note: text, Size: size, Root: root}, nil
 }
 
 // Checkpoint gives the newest signed head; yesline.NotFound while the log is empty.
 func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	var text string
-	err := l.content.QueryRow(ctx, `SELECT note FROM audit_checkpoints ORDER BY size DESC LIMIT 1`).Scan(&text)
+	var at int64
+	err := l.content.QueryRow(ctx, `SELECT note, at FROM audit_checkpoints ORDER BY size DESC LIMIT 1`).Scan(&text, &at)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Checkpoint{}, fmt.Errorf("the log has no checkpoint yet: %w", yesline.NotFound)
 	}
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	return readCheckpoint(text, l.keys.Verifier)
+	cp, err := readCheckpoint(text, l.keys.Verifier)
+	cp.At = db.Time(at)
+	return cp, err
 }
 
 // tiles reads and extends the tiles of the tree through one reader of rows.

@@ -245,13 +245,15 @@ func TestTransactionsDoNotNest(t *testing.T) {
 			t.Error("inside a transaction before there was one")
 		}
 		ran := false
-		err := d.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		outer, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		err := d.Transact(outer, func(ctx context.Context, tx *db.Tx) error {
 			if !db.Inside(ctx) {
 				t.Error("not inside in the body of Transact")
 			}
 			return d.Transact(ctx, func(context.Context, *db.Tx) error { ran = true; return nil })
 		})
-		if err == nil || ran {
+		if err == nil || ran || outer.Err() != nil {
 			t.Errorf("a transaction inside a transaction: ran %v, error %v", ran, err)
 		}
 	})

@@ -99,12 +99,12 @@ func TestAReleasedWatchIsLookedAtNoMoreAndTheOtherHolderKeepsIt(t *testing.T) {
 	})
 }
 
-// More subjects than one query takes.
+// More subjects than one query takes, and than two looks of one query each.
 func TestManyWatchesAreLookedAtInBatches(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB, again func() *db.DB) {
 		other := again()
 		var held []*db.Held
-		for i := range db.MaxIn + 20 {
+		for i := range 2*db.MaxIn + 20 {
 			held = append(held, hold(t, other, fmt.Sprintf("many/%d", i)))
 		}
 		err := d.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
@@ -118,7 +118,7 @@ func TestManyWatchesAreLookedAtInBatches(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		within(t, 3*time.Second, "all revisions", func() bool {
+		within(t, 2500*time.Millisecond, "all revisions", func() bool {
 			for _, h := range held {
 				if h.Revision() != 1 {
 					return false

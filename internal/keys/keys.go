@@ -321,3 +321,14 @@ func (k *Keys) auditKey(ctx context.Context, program yesline.ProgramID, person y
 	}
 	return k.house.audit, nil
 }
+
+// Used reports whether a house was sealed with keys of this database, so that
+// no new root is made for it.
+func Used(ctx context.Context, d *db.DB) (bool, error) {
+	if err := d.Migrate(ctx, "keys", migrations); err != nil {
+		return false, err
+	}
+	var used bool
+	err := d.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM house_keys)`).Scan(&used)
+	return used, err
+}

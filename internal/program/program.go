@@ -83,3 +83,21 @@ func (p *Programs) First(ctx context.Context) (yesline.ProgramID, error) {
 	}
 	return id, err
 }
+
+// All lists the programs of the house, oldest first: at most 500.
+func (p *Programs) All(ctx context.Context) ([]Terms, error) {
+	rows, err := p.db.Query(ctx, `SELECT id, name, one_sided, country FROM programs ORDER BY created, id LIMIT 500`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []Terms
+	for rows.Next() {
+		var t Terms
+		if err := rows.Scan(&t.ID, &t.Name, &t.OneSided, &t.Country); err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, rows.Err()
+}

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"yesline/internal/demo"
+)
+
+func demoCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a house with real calls on this machine and look at it in a browser",
+		Args:  cobra.NoArgs,
+	}
+	check := c.Flags().Bool("check", false, "check every claim against the stores, print a table and end (0: all hold, 3: not)")
+	pages := c.Flags().String("http", "", "where the pages listen (default 127.0.0.1:8080, or any free port)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		err := demo.Run(c.Context(), demo.Options{Out: c.OutOrStdout(), Check: *check, HTTP: *pages})
+		if errors.Is(err, demo.ErrFailed) {
+			return errProblems
+		}
+		return err
+	}
+	return c
+}

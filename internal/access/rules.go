@@ -1,0 +1,269 @@
+package access
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go"
+	publicast "github.com/cedar-policy/cedar-go/ast"
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+)
+
+//go:embed policies.cedar
+var policyText []byte
+
+//go:embed schema.cedarschema
+var schemaText []byte
+
+const (
+	policyFile = "internal/access/policies.cedar"
+	schemaFile = "internal/access/schema.cedarschema"
+)
+
+// verbs are all there are. Each has one action in the schema.
+var verbs = []Verb{List, View, Listen, Allow, Withdraw, Log, Receipt, Reveal, Invite, Verify, Finish}
+
+// rules are the policies, checked and sorted by the questions they can answer.
+type rules struct {
+	sorted   map[question]policies
+	actions  map[Verb]types.Entity
+	required map[types.EntityType][]types.String // the attributes an entity must have
+}
+
+// question is what the scopes of a policy tell apart.
+type question struct {
+	verb      Verb
+	who, what types.EntityType
+}
+
+// policies are in the order of the file. Authorize runs all of them.
+type policies []*cedar.Policy
+
+func (ps policies) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for _, p := range ps {
+			if !yield("", p) { // a position says more than an id
+				return
+			}
+		}
+	}
+}
+
+// readRules parses and checks policies and schema. Its errors name file and
+// line; any of them is a reason not to start.
+func readRules(policyText, schemaText []byte) (*rules, error) {
+	var text schema.Schema
+	text.SetFilename(schemaFile)
+	if err := text.UnmarshalCedar(schemaText); err != nil {
+		return nil, fmt.Errorf("%s: %w", schemaFile, err)
+	}
+	s, err := text.Resolve()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", schemaFile, err)
+	}
+	list, err := cedar.NewPolicyListFromBytes(policyFile, policyText)
+	if err != nil {
+		return nil, errors.New(strings.ReplaceAll(err.Error(), "<input>", policyFile)) // Cedar knows the line, and not the file
+	}
+	r := &rules{sorted: map[question]policies{}, actions: map[Verb]types.Entity{}, required: map[types.EntityType][]types.String{}}
+	errs := []error{r.readActions(s), r.readEntities(s)}
+	check := validate.New(s, validate.WithStrict())
+	for _, p := range list {
+		tree := (*ast.Policy)(p.AST())
+		if err := errors.Join(check.Policy("", tree), lint(tree, s)); err != nil {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", policyFile, p.Position().Line, err))
+			continue
+		}
+		r.sort(tree, s)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func actionOf(v Verb) types.EntityUID { return types.NewEntityUID("Action", types.String(v)) }
+
+// readActions makes sure that verbs and actions are the same words.
+func (r *rules) readActions(s *resolved.Schema) error {
+	for _, v := range verbs {
+		a, ok := s.Actions[actionOf(v)]
+		if !ok {
+			return fmt.Errorf("%s: no action for the verb %q", schemaFile, v)
+		}
+		if a.AppliesTo == nil || len(a.AppliesTo.Context) > 0 {
+			return fmt.Errorf("%s: the action %q must apply to something and take no context", schemaFile, v)
+		}
+		r.actions[v] = a.Entity
+	}
+	if len(s.Actions) != len(verbs) {
+		return fmt.Errorf("%s: %d actions for %d verbs", schemaFile, len(s.Actions), len(verbs))
+	}
+	return nil
+}
+
+func (r *rules) readEntities(s *resolved.Schema) error {
+	for name, e := range s.Entities {
+		r.required[name] = []types.String{}
+		for attr, a := range e.Shape {
+			if !a.Optional {
+				r.required[name] = append(r.required[name], attr)
+			}
+		}
+	}
+	for kind, name := range entityTypes {
+		if _, ok := s.Entities[name]; !ok {
+			return fmt.Errorf("%s: no entity %s for the object kind %q", schemaFile, name, kind)
+		}
+	}
+	return nil
+}
+
+// sort puts a policy under each question that it can match, without the scopes
+// that the question already answers: it then costs only its conditions.
+func (r *rules) sort(p *ast.Policy, s *resolved.Schema) {
+	for v := range r.actions {
+		for who := range s.Entities {
+			for what := range s.Entities {
+				if part, ok := narrow(p, question{v, who, what}); ok {
+					q := question{v, who, what}
+					r.sorted[q] = append(r.sorted[q], cedar.NewPolicyFromAST((*publicast.Policy)(part)))
+				}
+			}
+		}
+	}
+}
+
+// narrow gives the policy without scopes that q answers, and false if it cannot
+// match q. When in doubt the scope stays and the policy itself decides.
+func narrow(p *ast.Policy, q question) (*ast.Policy, bool) {
+	part := *p
+	all := ast.Scope{}.All()
+	switch sc := p.Action.(type) {
+	case ast.ScopeTypeEq:
+		if sc.Entity != actionOf(q.verb) {
+			return nil, false
+		}
+		part.Action = all
+	case ast.ScopeTypeInSet:
+		if slices.Contains(sc.Entities, actionOf(q.verb)) {
+			part.Action = all
+		}
+	}
+	if is, ok := p.Principal.(ast.ScopeTypeIs); ok {
+		if is.Type != q.who {
+			return nil, false
+		}
+		part.Principal = all
+	}
+	if is, ok := p.Resource.(ast.ScopeTypeIs); ok {
+		if is.Type != q.what {
+			return nil, false
+		}
+		part.Resource = all
+	}
+	return &part, true
+}
+
+// lint keeps a forbid from being skipped or fooled: Cedar skips a forbid that
+// errors, and `has`, `in` and tags over what was not loaded are quietly false.
+// So a forbid reads required attributes of principal and resource, and nothing
+// behind them.
+func lint(p *ast.Policy, s *resolved.Schema) error {
+	if p.Effect != ast.EffectForbid {
+		return nil
+	}
+	var errs []error
+	for _, scope := range []ast.IsScopeNode{p.Principal, p.Resource} {
+		switch scope.(type) {
+		case ast.ScopeTypeIn, ast.ScopeTypeIsIn:
+			errs = append(errs, errors.New("a forbid must not use `in` for principal or resource: what is not loaded would not be forbidden"))
+		}
+	}
+	if _, group := p.Action.(ast.ScopeTypeIn); group {
+		errs = append(errs, errors.New("a forbid must list its actions, not name a group"))
+	}
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			if err := lintNode(n, s); err != nil {
+				errs = append(errs, err)
+			}
+			return true
+		})
+	}
+	return errors.Join(errs...)
+}
+
+func lintNode(n ast.IsNode, s *resolved.Schema) error {
+	switch n := n.(type) {
+	case ast.NodeTypeHas, ast.NodeTypeHasTag, ast.NodeTypeGetTag:
+		return errors.New("a forbid must not use `has` or tags: what is missing would not be forbidden")
+	case ast.NodeTypeIn, ast.NodeTypeIsIn:
+		return errors.New("a forbid must not use `in`: what is not loaded would not be forbidden")
+	case ast.NodeTypeExtensionCall, ast.NodeTypeAdd, ast.NodeTypeSub, ast.NodeTypeMult, ast.NodeTypeNegate:
+		return errors.New("a forbid must not calculate: an overflow or a bad value would skip it")
+	case ast.NodeTypeAccess:
+		of, ok := n.Arg.(ast.NodeTypeVariable)
+		if !ok || of.Name != "principal" && of.Name != "resource" {
+			return fmt.Errorf("a forbid reads attributes of principal and resource only, not %q of something else", n.Value)
+		}
+		for name, e := range s.Entities {
+			if a, ok := e.Shape[n.Value]; ok && a.Optional {
+				return fmt.Errorf("a forbid must not read %q: it is optional in %s", n.Value, name)
+			}
+		}
+	}
+	return nil
+}
+
+// scene is what was loaded for one decision. It remembers whether a policy
+// looked for something else.
+type scene struct {
+	loaded [3]types.Entity // who asks, what for, the action
+	missed bool
+}
+
+func (s *scene) Get(uid types.EntityUID) (types.Entity, bool) {
+	for i := range s.loaded {
+		if s.loaded[i].UID == uid {
+			return s.loaded[i], true
+		}
+	}
+	s.missed = true
+	return types.Entity{}, false
+}
+
+// decide says yes only if a policy permits, none forbids, none failed, and all
+// that the request names is loaded with every attribute it must have.
+func (r *rules) decide(v Verb, who, what types.EntityUID, s *scene) bool {
+	if !r.complete(who, s) || !r.complete(what, s) {
+		return false
+	}
+	if _, known := s.Get(actionOf(v)); !known {
+		return false
+	}
+	decision, diagnostic := cedar.Authorize(r.sorted[question{v, who.Type, what.Type}], s, cedar.Request{Principal: who, Action: actionOf(v), Resource: what})
+	return decision == cedar.Allow && len(diagnostic.Errors) == 0 && !s.missed
+}
+
+func (r *rules) complete(uid types.EntityUID, s *scene) bool {
+	e, ok := s.Get(uid)
+	if !ok {
+		return false
+	}
+	attrs, known := r.required[uid.Type]
+	for _, a := range attrs {
+		if _, ok := e.Attributes.Get(a); !ok {
+			return false
+		}
+	}
+	return known
+}

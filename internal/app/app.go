@@ -1,0 +1,397 @@
+// Package app builds the house: it is the only package that knows every room,
+// driver and door, and it hands each the one thing it needs.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"yesline"
+	"yesline/internal/access"
+	"yesline/internal/audit"
+	"yesline/internal/capture"
+	"yesline/internal/capture/sip"
+	"yesline/internal/consent"
+	"yesline/internal/db"
+	"yesline/internal/keys"
+	"yesline/internal/keys/file"
+	"yesline/internal/people"
+	"yesline/internal/playback"
+	"yesline/internal/program"
+	"yesline/internal/session"
+	"yesline/internal/vault"
+	"yesline/internal/vault/disk"
+	"yesline/internal/web"
+)
+
+// App is a built house. Its fields are the rooms, for the commands and tests
+// that stand inside; they are set by New and not changed.
+type App struct {
+	Config Config
+	Report *slog.Logger
+
+	PeopleDB, KeysDB, ContentDB *db.DB
+
+	Jobs     *db.Jobs
+	Log      *audit.Log
+	Keys     *keys.Keys
+	Programs *program.Programs
+	Sessions *session.Sessions
+	Gate     *access.Gate
+	People   *people.People
+	Consent  *consent.Consent
+	Register *vault.Register
+	Opener   *vault.Opener
+	Shredder *vault.Shredder
+	Capture  *capture.Room
+	Player   *playback.Player
+	Site     *web.Site
+	Phones   *sip.Door // nil without a trunk
+
+	lock     *os.File
+	undo     []func() // what New and Start took, given back in reverse by Close
+	closing  sync.Once
+	failures error
+
+	pages net.Listener
+	local net.Listener
+}
+
+// New builds a house in cfg.Data and migrates its databases; it serves nothing
+// yet. What it took is given back by Close, also after an error of Start.
+func New(ctx context.Context, cfg Config, report *slog.Logger) (a *App, err error) {
+	cfg.complete()
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	a = &App{Config: cfg, Report: report}
+	defer func() {
+		if err != nil {
+			a.Close()
+			a = nil
+		}
+	}()
+	for _, build := range []func(context.Context) error{a.openFolder, a.openDatabases, a.openKeys, a.openRooms, a.openVault, a.openDoors} {
+		if err := build(ctx); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+func (a *App) later(undo func()) { a.undo = append(a.undo, undo) }
+
+func (a *App) openFolder(context.Context) error {
+	if err := os.MkdirAll(a.Config.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	if err := os.Chmod(a.Config.Data, 0o700); err != nil {
+		return fmt.Errorf("closing the data folder to others: %w", err)
+	}
+	var err error
+	if a.lock, err = db.LockFolder(a.Config.Data); err != nil {
+		return err
+	}
+	a.later(func() { a.lock.Close() })
+	return nil
+}
+
+func (a *App) openDatabases(ctx context.Context) (err error) {
+	for _, d := range []struct {
+		to            **db.DB
+		name, address string
+	}{{&a.PeopleDB, "people", a.Config.PeopleDB}, {&a.KeysDB, "keys", a.Config.KeysDB}, {&a.ContentDB, "content", a.Config.ContentDB}} {
+		if *d.to, err = db.Open(ctx, d.name, d.address); err != nil {
+			return err
+		}
+		opened := *d.to
+		a.later(func() { a.note(opened.Close()) })
+	}
+	return nil
+}
+
+// openKeys takes the root key, making one only for a house that has no keys.
+func (a *App) openKeys(ctx context.Context) error {
+	root, err := file.Open(a.Config.RootKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		if used, usedErr := keys.Used(ctx, a.KeysDB); usedErr != nil || used {
+			return errors.Join(fmt.Errorf("the root key %s is gone, and this house was sealed with it: bring it back; nothing was touched: %w", a.Config.RootKey, err), usedErr)
+		}
+		if err := file.Create(a.Config.RootKey); err != nil {
+			return err
+		}
+		root, err = file.Open(a.Config.RootKey)
+	}
+	if err != nil {
+		return err
+	}
+	if a.Log, err = audit.Open(ctx, a.PeopleDB, a.KeysDB, a.ContentDB); err != nil {
+		return err
+	}
+	if a.Keys, err = keys.Open(ctx, a.KeysDB, root, a.Log); err != nil {
+		return err
+	}
+	a.later(a.Keys.Close)
+	a.Log.Begin(a.Keys.Audit())
+	a.later(a.Log.Close)
+	return nil
+}
+
+func (a *App) openRooms(ctx context.Context) (err error) {
+	if a.Jobs, err = db.NewJobs(ctx, a.ContentDB, quietJobs(a.Report)); err != nil {
+		return err
+	}
+	if a.Programs, err = program.Open(ctx, a.ContentDB, a.Log, a.Keys.AddProgram); err != nil {
+		return err
+	}
+	if a.Sessions, err = session.New(ctx, a.ContentDB, a.Config.Realm, session.Sealing{
+		Seal: func(ctx context.Context, p yesline.ProgramID, context, data []byte) ([]byte, error) {
+			return a.Keys.SealFor(ctx, p, keys.Session, context, data)
+		},
+		Open: func(ctx context.Context, p yesline.ProgramID, context, data []byte) ([]byte, error) {
+			return a.Keys.OpenFor(ctx, p, keys.Session, context, data)
+		},
+	}); err != nil {
+		return err
+	}
+	if a.Gate, err = access.New(a.Log.Append, a.facts()); err != nil {
+		return err
+	}
+	a.later(func() { a.note(a.Gate.Close(context.Background())) })
+	if a.People, err = people.Open(ctx, a.PeopleDB, a.Log, a.Keys); err != nil {
+		return err
+	}
+	a.Consent, err = consent.Open(ctx, a.ContentDB, a.Log, a.Jobs, a.Programs)
+	return err
+}
+
+// openVault makes the three hands of the vault and gives each to one room.
+func (a *App) openVault(ctx context.Context) error {
+	if err := vault.Migrate(ctx, a.ContentDB); err != nil {
+		return err
+	}
+	blobs, err := disk.Open(filepath.Join(a.Config.Data, "objects"))
+	if err != nil {
+		return err
+	}
+	a.later(func() { a.note(blobs.Close()) })
+	a.Register = vault.NewRegister(a.ContentDB)
+	a.Opener = &vault.Opener{Content: a.ContentDB, Jobs: a.Jobs, Blobs: blobs, Keys: a.Keys, Log: a.Log,
+		Ask: a.Gate.Ask, Standing: a.standing, After: []string{playback.DrawJob}}
+	a.Shredder = &vault.Shredder{Content: a.ContentDB, Blobs: blobs, Keys: a.Keys, Log: a.Log}
+	a.Player = &playback.Player{Voices: a.Opener, Track: a.track, Ask: a.Gate.Ask, Kept: a.Consent.Kept}
+	a.Jobs.Handle("finish", func(ctx context.Context, id string) error { return a.Opener.Finish(ctx, yesline.TrackID(id)) })
+	a.Jobs.Handle(consent.Shred, a.shred)
+	a.Jobs.Handle(playback.DrawJob, a.Player.Draw)
+	sealer := vault.NewSealer(a.ContentDB, a.Jobs, blobs, a.Keys)
+	a.later(sealer.Close)
+	if err := capture.Migrate(ctx, a.ContentDB); err != nil {
+		return err
+	}
+	a.Capture = &capture.Room{Content: a.ContentDB, Log: a.Log, People: a.People, Programs: a.Programs, Consent: a.Consent,
+		Sealer: sealer, Voices: a.Keys, Report: a.Report}
+	return nil
+}
+
+func (a *App) openDoors(context.Context) (err error) {
+	if a.Config.Trunk.Address != "" {
+		if err := a.openPhones(); err != nil {
+			return err
+		}
+	}
+	a.Site, err = web.New(a.house())
+	return err
+}
+
+func (a *App) openPhones() error {
+	cfg := a.Config
+	listen, err := netip.ParseAddrPort(cfg.SIP)
+	if err != nil {
+		return fmt.Errorf("sip: an address and a port, like 127.0.0.1:5060: %w", yesline.Invalid)
+	}
+	trunk, err := netip.ParseAddrPort(cfg.Trunk.Address)
+	if err != nil {
+		return fmt.Errorf("trunk.address: an address and a port, like 192.0.2.1:5060: %w", yesline.Invalid)
+	}
+	media, err := netip.ParseAddr(cfg.Media.IP)
+	if err != nil {
+		return fmt.Errorf("media.ip: an address: %w", yesline.Invalid)
+	}
+	var sources []netip.Prefix
+	for _, s := range cfg.Trunk.Sources {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			one, oneErr := netip.ParseAddr(s)
+			if oneErr != nil {
+				return fmt.Errorf("trunk.sources: addresses or prefixes: %w", yesline.Invalid)
+			}
+			p = netip.PrefixFrom(one, one.BitLen())
+		}
+		sources = append(sources, p)
+	}
+	a.Phones, err = sip.New(sip.Config{Listen: listen, MediaIP: media, MediaFrom: uint16(cfg.Media.FromPort), MediaTo: uint16(cfg.Media.ToPort),
+		Trunk: trunk, TrunkFrom: sources, CallerID: cfg.Trunk.CallerID, Emergency: cfg.Urgent.Numbers, NoEmergency: !cfg.Urgent.Carried,
+		MaxCalls: cfg.Calls.Most, MaxLength: time.Duration(cfg.Calls.MaxSeconds) * time.Second, Report: a.Report}, a.Sessions, a.Capture)
+	return err
+}
+
+func (a *App) track(ctx context.Context, id yesline.TrackID) (vault.Recorded, error) {
+	found, err := a.Register.ByID(ctx, []string{string(id)})
+	if err != nil {
+		return vault.Recorded{}, err
+	}
+	t, ok := found[string(id)]
+	if !ok {
+		return t, fmt.Errorf("a track: %w", yesline.NotFound)
+	}
+	return t, nil
+}
+
+// standing is how consent to keep a track stands now.
+func (a *App) standing(ctx context.Context, track yesline.TrackID) (generation int64, kept bool, err error) {
+	facts, err := a.trackFacts(ctx, []string{string(track)})
+	f := facts[string(track)]
+	return f.Generation, f.Kept, err
+}
+
+// shred works off a withdrawal: destroy the voice, then give its owner the
+// receipt of it.
+func (a *App) shred(ctx context.Context, id string) error {
+	call, person, ok := strings.Cut(id, "/")
+	if !ok {
+		return fmt.Errorf("a job to shred nothing: %w", yesline.Invalid)
+	}
+	if err := a.Shredder.Shred(ctx, yesline.CallID(call), yesline.PersonID(person)); err != nil {
+		return err
+	}
+	tracks, err := a.Register.Tracks(ctx, yesline.CallID(call))
+	if err != nil {
+		return err
+	}
+	for _, t := range tracks {
+		if t.Person != yesline.PersonID(person) || t.Destruction.Leaf == "" {
+			continue
+		}
+		if err := a.Log.KeepReceipt(ctx, t.Person, call, t.Destruction); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Start opens the doors: jobs, telephones, pages, the local socket. It makes
+// the first program of an empty house.
+func (a *App) Start(ctx context.Context) error {
+	if _, err := a.Programs.First(ctx); errors.Is(err, yesline.NotFound) {
+		p := a.Config.Program
+		if _, err := a.Programs.Add(ctx, program.Terms{Name: p.Name, Country: p.Country, OneSided: p.OneSided}); err != nil {
+			return fmt.Errorf("making the first program: %w", err)
+		}
+	} else if err != nil {
+		return err
+	}
+	if err := a.Capture.Recover(ctx); err != nil {
+		return err
+	}
+	if err := a.Opener.Recover(ctx); err != nil {
+		return err
+	}
+	if err := a.Jobs.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("starting the jobs: %w", err)
+	}
+	a.later(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		a.note(a.Jobs.Stop(ctx))
+	})
+	if a.Phones != nil {
+		if err := a.Phones.Start(ctx); err != nil {
+			return err
+		}
+		a.later(func() { a.note(a.Phones.Close()) })
+	}
+	if err := a.startPages(); err != nil {
+		return err
+	}
+	return a.startLocal()
+}
+
+func (a *App) startPages() (err error) {
+	if a.pages, err = net.Listen("tcp", a.Config.HTTP); err != nil {
+		return fmt.Errorf("listening for the pages: %w", err)
+	}
+	a.serve(a.Site.Server(), a.pages)
+	return nil
+}
+
+// serve serves until Close, which lets running answers finish for a moment.
+func (a *App) serve(s *http.Server, l net.Listener) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.Report.Error("a listener ended", "error", err)
+		}
+	}()
+	a.later(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		if s.Shutdown(ctx) != nil {
+			s.Close()
+		}
+		<-done
+	})
+}
+
+// PagesAddress is where the pages listen.
+func (a *App) PagesAddress() string { return a.pages.Addr().String() }
+
+// Empty reports whether nobody was invited and no operator signed in yet.
+func (a *App) Empty(ctx context.Context) (bool, error) {
+	used, err := a.Sessions.Used(ctx)
+	return !used, err
+}
+
+// FirstOperator makes the one-use link of a house's first operator.
+func (a *App) FirstOperator(ctx context.Context) (url string, err error) {
+	token, err := a.Sessions.Link(ctx, session.Local(uint32(os.Getuid())))
+	if err != nil {
+		return "", err
+	}
+	return a.Config.URL + "/in/" + token, nil
+}
+
+func (a *App) note(err error) { a.failures = errors.Join(a.failures, err) }
+
+// Close ends calls with a BYE, seals and syncs what they recorded, and gives
+// everything back. It may be called again.
+func (a *App) Close() error {
+	a.closing.Do(func() {
+		for i := len(a.undo) - 1; i >= 0; i-- {
+			a.undo[i]()
+		}
+	})
+	return a.failures
+}
+
+// quietJobs lets River's warnings through and not its chatter.
+func quietJobs(report *slog.Logger) *slog.Logger {
+	return slog.New(warnings{report.Handler()})
+}
+
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (w warnings) WithAttrs(as []slog.Attr) slog.Handler        { return warnings{w.Handler.WithAttrs(as)} }
+func (w warnings) WithGroup(name string) slog.Handler           { return warnings{w.Handler.WithGroup(name)} }

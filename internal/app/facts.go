@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"yesline"
+	"yesline/internal/access"
+)
+
+// The gate's facts: each kind of object is described by the room that owns it.
+func (a *App) facts() map[string]access.Loader {
+	return map[string]access.Loader{
+		"call": a.callFacts, "track": a.trackFacts, "person": a.personFacts, "receipt": a.receiptFacts, "program": a.programFacts,
+	}
+}
+
+func (a *App) callFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	calls, err := a.Capture.ByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	facts := map[string]access.Facts{}
+	for id, c := range calls {
+		f := access.Facts{Program: c.Program}
+		for _, p := range c.Parties {
+			f.Parties = append(f.Parties, p.Person)
+		}
+		facts[id] = f
+	}
+	return facts, nil
+}
+
+func (a *App) trackFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	tracks, err := a.Register.ByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var calls []yesline.CallID
+	seen := map[yesline.CallID]bool{}
+	for _, t := range tracks {
+		if !seen[t.Call] {
+			seen[t.Call] = true
+			calls = append(calls, t.Call)
+		}
+	}
+	all, err := a.Consent.Standings(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	facts := map[string]access.Facts{}
+	for id, t := range tracks {
+		s := all[t.Call][t.Person]
+		f := access.Facts{Program: t.Program, Owner: t.Person, Generation: s.Generation,
+			Kept: s.Kept() && t.State != "destroyed"}
+		for person := range all[t.Call] {
+			f.Parties = append(f.Parties, person)
+			if s.Share && person != t.Person {
+				f.SharedWith = append(f.SharedWith, person)
+			}
+		}
+		facts[id] = f
+	}
+	return facts, nil
+}
+
+func (a *App) personFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	return each(ids, func(id string) (access.Facts, error) {
+		program, err := a.People.Program(ctx, yesline.PersonID(id))
+		return access.Facts{Program: program, Owner: yesline.PersonID(id)}, err
+	})
+}
+
+func (a *App) receiptFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	kept, err := a.Log.ReceiptsByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	owner := map[string]yesline.PersonID{}
+	var found []string
+	for _, k := range kept {
+		owner[string(k.ID)] = k.Person
+		found = append(found, string(k.ID))
+	}
+	return each(found, func(id string) (access.Facts, error) {
+		program, err := a.People.Program(ctx, owner[id])
+		return access.Facts{Program: program, Owner: owner[id]}, err
+	})
+}
+
+func (a *App) programFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	return each(ids, func(id string) (access.Facts, error) {
+		t, err := a.Programs.Terms(ctx, yesline.ProgramID(id))
+		return access.Facts{Program: t.ID}, err
+	})
+}
+
+// each looks ids up one by one; those that are absent are left out.
+func each(ids []string, one func(id string) (access.Facts, error)) (map[string]access.Facts, error) {
+	facts := map[string]access.Facts{}
+	for _, id := range ids {
+		f, err := one(id)
+		if errors.Is(err, yesline.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		facts[id] = f
+	}
+	return facts, nil
+}

@@ -1,0 +1,191 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"yesline"
+	"yesline/internal/access"
+	"yesline/internal/audit"
+	"yesline/internal/capture"
+	"yesline/internal/people"
+	"yesline/internal/vault"
+	"yesline/internal/web"
+)
+
+// house hands the web its rooms.
+func (a *App) house() web.House {
+	return web.House{
+		Log: a.Report, Secure: len(a.Config.URL) > 6 && a.Config.URL[:6] == "https:", LogKey: a.Log.VerifierKey(),
+		Redeem: a.Sessions.Redeem, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.Gate.Ask,
+		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
+		Set: a.Consent.Set, Withdraw: a.Consent.Withdraw,
+		Seconds: a.Player.Seconds, Window: a.Player.Window, Peaks: a.Player.Peaks,
+		About: a.about, Receipts: a.receipts, Receipt: a.receipt,
+		Reveal: a.People.Reveal,
+		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number, Invite: a.Invite,
+	}
+}
+
+func (a *App) calls(ctx context.Context, person yesline.PersonID, cursor string, limit int) ([]web.Call, string, error) {
+	found, next, err := a.Capture.Calls(ctx, person, cursor, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	views := make([]web.Call, len(found))
+	for i, c := range found {
+		if views[i], err = a.callView(ctx, c); err != nil {
+			return nil, "", err
+		}
+	}
+	return views, next, nil
+}
+
+func (a *App) call(ctx context.Context, id yesline.CallID) (web.Call, error) {
+	c, err := a.Capture.Call(ctx, id)
+	if err != nil {
+		return web.Call{}, err
+	}
+	return a.callView(ctx, c)
+}
+
+func (a *App) callView(ctx context.Context, c capture.Call) (web.Call, error) {
+	v := web.Call{ID: c.ID, Began: time.UnixMilli(c.Started).UTC(), Live: c.Ended == 0}
+	end := c.Ended
+	if v.Live {
+		end = time.Now().UnixMilli()
+	}
+	v.Seconds = (end - c.Started) / 1000
+	for _, p := range c.Parties {
+		v.Parties = append(v.Parties, p.Person)
+	}
+	oneSided, _, err := a.Consent.Rule(ctx, c.ID)
+	if err != nil && !errors.Is(err, yesline.NotFound) {
+		return v, err
+	}
+	v.Strict = !oneSided
+	return v, nil
+}
+
+func (a *App) tracks(ctx context.Context, call yesline.CallID) ([]web.Track, error) {
+	found, err := a.Register.Tracks(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]web.Track, len(found))
+	for i, t := range found {
+		views[i] = web.Track{ID: t.ID, Person: t.Person, Seconds: t.Seconds, Closed: t.Finished, Gone: t.State == vault.Destroyed}
+	}
+	return views, nil
+}
+
+// about merges the person's lines about several objects, newest first.
+func (a *App) about(ctx context.Context, person yesline.PersonID, objects []string, before int64, limit int) ([]audit.Line, error) {
+	var lines []audit.Line
+	for _, o := range objects {
+		found, err := a.Log.About(ctx, person, o, before, limit)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, found...)
+	}
+	slices.SortStableFunc(lines, func(x, y audit.Line) int { return cmp.Compare(y.Entry.AtMillis, x.Entry.AtMillis) })
+	return lines[:min(len(lines), limit)], nil
+}
+
+func (a *App) receipts(ctx context.Context, call yesline.CallID, person yesline.PersonID) ([]yesline.ReceiptID, error) {
+	kept, err := a.Log.Receipts(ctx, person, string(call))
+	var ids []yesline.ReceiptID
+	for _, k := range kept {
+		ids = append(ids, k.ID)
+	}
+	return ids, err
+}
+
+func (a *App) receipt(ctx context.Context, permit access.Permit, id yesline.ReceiptID) (web.Receipt, error) {
+	if _, err := permit.Allows(access.Receipt, "receipt", string(id)); err != nil {
+		return web.Receipt{}, err
+	}
+	kept, err := a.Log.ReceiptsByID(ctx, []string{string(id)})
+	if err != nil {
+		return web.Receipt{}, err
+	}
+	if len(kept) != 1 || kept[0].Person != permit.Who().Person() {
+		return web.Receipt{}, fmt.Errorf("a receipt: %w", yesline.NotFound)
+	}
+	json, err := a.Log.Receipt(ctx, kept[0].Ref, kept[0].Person)
+	if err != nil {
+		return web.Receipt{}, err
+	}
+	statement, err := audit.VerifyReceipt(json, a.Log.VerifierKey())
+	if err != nil {
+		return web.Receipt{}, err
+	}
+	return web.Receipt{Statement: statement, Call: yesline.CallID(kept[0].About), JSON: json}, nil
+}
+
+func (a *App) live(context.Context) (int, error) {
+	if a.Phones == nil {
+		return 0, nil
+	}
+	return a.Phones.Calls(), nil
+}
+
+func (a *App) checkpoint(ctx context.Context) (web.Checkpoint, error) {
+	cp, err := a.Log.Checkpoint(ctx)
+	if errors.Is(err, yesline.NotFound) {
+		return web.Checkpoint{}, nil
+	}
+	return web.Checkpoint{Entries: cp.Size, Note: cp.Note, At: cp.At}, err
+}
+
+func (a *App) programs(ctx context.Context) ([]web.Program, error) {
+	all, err := a.Programs.All(ctx)
+	var views []web.Program
+	for _, t := range all {
+		views = append(views, web.Program{ID: t.ID, Name: t.Name})
+	}
+	return views, err
+}
+
+// Invite makes a contributor: meets the person, gives them a sign-in link and
+// a SIP phone. Both secrets are shown once.
+func (a *App) Invite(ctx context.Context, permit access.Permit, id yesline.ProgramID, phone yesline.Phone, md5Too bool) (web.Invitation, error) {
+	if _, err := permit.Allows(access.Invite, "program", string(id)); err != nil {
+		return web.Invitation{}, err
+	}
+	person, err := a.People.Meet(ctx, id, phone)
+	if err != nil {
+		return web.Invitation{}, err
+	}
+	_, username, password, err := a.Sessions.AddDevice(ctx, id, person, md5Too)
+	if err != nil {
+		return web.Invitation{}, err
+	}
+	token, err := a.Sessions.LinkFor(ctx, id, person)
+	if err != nil {
+		return web.Invitation{}, err
+	}
+	masks, err := a.People.Masks(ctx, []yesline.PersonID{person})
+	if err != nil {
+		return web.Invitation{}, err
+	}
+	server := ""
+	if a.Phones != nil {
+		server = a.Phones.Address().String()
+	}
+	return web.Invitation{Token: token, Server: server, Username: username, Password: password, Mask: masks[person]}, nil
+}
+
+// Number reads a number as the first program's people write it.
+func (a *App) Number(ctx context.Context, id yesline.ProgramID, s string) (yesline.Phone, error) {
+	terms, err := a.Programs.Terms(ctx, id)
+	if err != nil {
+		return yesline.Phone{}, err
+	}
+	return people.Parse(s, terms.Country)
+}

@@ -1,0 +1,148 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"yesline"
+	"yesline/internal/audit"
+	"yesline/internal/session"
+	"yesline/internal/web"
+)
+
+// The command line reaches a running server through a socket of mode 0600 in a
+// folder of mode 0700. It is the same table, gate and log; the kernel's word
+// for the peer's uid names the principal.
+
+func socketPath(cfg Config) string { return filepath.Join(cfg.Data, "run", "yesline.sock") }
+
+func (a *App) startLocal() error {
+	path := socketPath(a.Config)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the folder of the local socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) { // left by a crash: the folder's lock is ours
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listening on the local socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return err
+	}
+	s := a.Site.Server()
+	s.Handler = a.Site.Local()
+	s.WriteTimeout = 10 * time.Minute // checking a long log takes its time
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		uid, err := peer(c)
+		if err != nil {
+			return ctx // nobody: every row refuses
+		}
+		return web.WithPeer(ctx, session.Local(uid))
+	}
+	a.serve(s, l)
+	return nil
+}
+
+// peer asks the kernel who is at the other end (SO_PEERCRED).
+func peer(c net.Conn) (uid uint32, err error) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return 0, fmt.Errorf("not a local socket: %w", yesline.Denied)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *syscall.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if credErr != nil {
+		return 0, credErr
+	}
+	return cred.Uid, nil
+}
+
+// Client is the command line's end of the local socket.
+type Client struct {
+	http http.Client
+	url  string
+}
+
+// Local gives a client of the server that runs on this configuration.
+func Local(cfg Config) *Client {
+	cfg.complete()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", socketPath(cfg))
+		if err != nil {
+			return nil, fmt.Errorf("no server answers for %s; is it running? %w", cfg.Data, err)
+		}
+		return c, nil
+	}
+	return &Client{http.Client{Transport: &http.Transport{DialContext: dial}}, cfg.URL}
+}
+
+const answerMost = 4 << 20
+
+// VerifyLog has the server check its whole log.
+func (c *Client) VerifyLog(ctx context.Context) (audit.Report, error) {
+	var r audit.Report
+	return r, c.do(ctx, http.MethodGet, "/local/log", nil, &r)
+}
+
+// Invite adds a contributor to the oldest program.
+func (c *Client) Invite(ctx context.Context, number string, md5 bool) (web.LocalInvited, error) {
+	var made web.LocalInvited
+	var programs []web.LocalProgram
+	if err := c.do(ctx, http.MethodGet, "/local/programs", nil, &programs); err != nil {
+		return made, err
+	}
+	if len(programs) == 0 {
+		return made, fmt.Errorf("a program to invite to: %w", yesline.NotFound)
+	}
+	body, err := json.Marshal(web.LocalInvite{Number: number, MD5: md5})
+	if err != nil {
+		return made, err
+	}
+	err = c.do(ctx, http.MethodPost, "/local/programs/"+string(programs[0].ID)+"/people", bytes.NewReader(body), &made)
+	made.Link = c.url + made.Link
+	return made, err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, out any) error {
+	r, err := http.NewRequestWithContext(ctx, method, "http://yesline"+path, body)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(answer.Body, answerMost))
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		var problem struct{ Title string }
+		json.Unmarshal(data, &problem)
+		return fmt.Errorf("the server says: %s (%d)", problem.Title, answer.StatusCode)
+	}
+	return json.Unmarshal(data, out)
+}

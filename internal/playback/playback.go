@@ -1,0 +1,213 @@
+// Package playback is the only room that streams audio: whoever holds a Permit
+// hears one bounded window of a voice, or sees its waveform.
+package playback
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"yesline"
+	"yesline/internal/access"
+	"yesline/internal/audio"
+	"yesline/internal/consent"
+	"yesline/internal/session"
+	"yesline/internal/vault"
+)
+
+// DrawJob is the job that draws the waveform of a finished track; its id is
+// the track's.
+const DrawJob = "peaks"
+
+// drawer is who draws: the machine that may open tracks to finish them.
+var drawer = session.Service("finish")
+
+// readAtOnce is how many seconds Draw reads in one go: half a megabyte.
+const readAtOnce = 64
+
+// Player plays. Its fields are set by the app; without Voices it plays
+// nothing.
+type Player struct {
+	Voices *vault.Opener
+	// Track tells what the vault's books say of a track, without opening it.
+	Track func(ctx context.Context, track yesline.TrackID) (vault.Recorded, error)
+
+	// For drawing: the gate, and the grant to derive from a voice that is kept.
+	Ask  func(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error)
+	Kept func(ctx context.Context, call yesline.CallID, person yesline.PersonID) (consent.Grant, error)
+}
+
+// Seconds is a track's length by the vault's books, to word the question to
+// the gate. yesline.NotFound where there is nothing to play.
+func (p *Player) Seconds(ctx context.Context, track yesline.TrackID) (int64, error) {
+	t, err := p.Track(ctx, track)
+	if err != nil {
+		return 0, err
+	}
+	if !t.Finished || t.State == vault.Destroyed {
+		return 0, fmt.Errorf("a track to play: %w", yesline.NotFound)
+	}
+	return t.Seconds, nil
+}
+
+// Window gives the bytes [from, to) of the track's virtual WAV file, at most
+// WindowLimit of them. It is all or nothing: yesline.Tampered when the track
+// is shorter than its books said. The permit is to Listen; the vault looks at
+// it, and at consent, once more.
+func (p *Player) Window(ctx context.Context, permit access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
+	if from < 0 || to <= from || to-from > WindowLimit {
+		return nil, fmt.Errorf("a window of %d bytes: %w", to-from, yesline.Invalid)
+	}
+	out := make([]byte, 0, to-from)
+	if from < HeaderBytes {
+		length, err := p.Voices.Length(ctx, permit, track)
+		if err != nil {
+			return nil, err
+		}
+		h, err := audio.WAVHeader(length * audio.Rate)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h[from:min(to, HeaderBytes)]...)
+	}
+	first, count := Touched(from, to)
+	if count == 0 {
+		return out, nil
+	}
+	seconds, err := p.Voices.Read(ctx, permit, track, first, count)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(seconds)) != count {
+		return nil, fmt.Errorf("a track that ends before its length: %w", yesline.Tampered)
+	}
+	return render(out, seconds, first, from, to), nil
+}
+
+// render appends the part of [from, to) that lies in these seconds, the first
+// of which is second number first.
+func render(out []byte, seconds []vault.Second, first, from, to int64) []byte {
+	var pcm [BytesPerSecond]byte
+	for i := range seconds {
+		begin := Size(first + int64(i)) // where this second begins in the file
+		sound(&pcm, &seconds[i])
+		out = append(out, pcm[max(from-begin, 0):min(to-begin, BytesPerSecond)]...)
+	}
+	return out
+}
+
+// A second is 100 units of 10 ms.
+const (
+	units       = 100
+	unitSamples = audio.Rate / units
+)
+
+// The 256 samples that a codec has, computed once. A codec that is not known
+// is silent.
+var muLaw, aLaw, silent = every(audio.PCMU), every(audio.PCMA), new([256]uint16)
+
+func every(c audio.Codec) *[256]uint16 {
+	var table [256]uint16
+	for b := range table {
+		table[b] = uint16(c.Decode(nil, []byte{byte(b)})[0])
+	}
+	return &table
+}
+
+// sound writes a second as PCM. What was not received is digital silence,
+// which a codec's own silence is not always.
+func sound(pcm *[BytesPerSecond]byte, s *vault.Second) {
+	clear(pcm[:])
+	table := silent
+	switch s.Codec {
+	case audio.PCMU:
+		table = muLaw
+	case audio.PCMA:
+		table = aLaw
+	}
+	for unit := range units {
+		at := unit * unitSamples
+		if s.Present[unit/8]>>(unit%8)&1 == 0 || at >= len(s.Payload) {
+			continue
+		}
+		payload := s.Payload[at:min(at+unitSamples, len(s.Payload))]
+		out := pcm[2*at : 2*at+2*len(payload)]
+		for i, b := range payload {
+			binary.LittleEndian.PutUint16(out[2*i:2*i+2], table[b])
+		}
+	}
+}
+
+// Peaks gives what the track's waveform is drawn from. yesline.NotFound until
+// it is drawn, a moment after the track is finished.
+func (p *Player) Peaks(ctx context.Context, permit access.Permit, track yesline.TrackID) (audio.Peaks, error) {
+	var drawn audio.Peaks
+	data, err := p.Voices.ReadRendition(ctx, permit, track, vault.Peaks)
+	if err != nil {
+		return drawn, err
+	}
+	if err := drawn.UnmarshalBinary(data); err != nil {
+		return drawn, fmt.Errorf("the waveform of %s: %w: %w", track, yesline.Tampered, err)
+	}
+	return drawn, nil
+}
+
+// Draw handles DrawJob: it opens a finished track by the machine's own permit,
+// draws its peaks, and has them sealed under the track's key. Doing it again
+// changes nothing; a track that is gone by then is left alone.
+func (p *Player) Draw(ctx context.Context, id string) error {
+	track := yesline.TrackID(id)
+	err := p.draw(ctx, track)
+	if err == nil {
+		return nil
+	}
+	t, again := p.Track(ctx, track)
+	if errors.Is(again, yesline.NotFound) || again == nil && t.State == vault.Destroyed {
+		return nil
+	}
+	return fmt.Errorf("drawing the waveform of %s: %w", id, err)
+}
+
+func (p *Player) draw(ctx context.Context, track yesline.TrackID) error {
+	t, err := p.Track(ctx, track)
+	if err != nil {
+		return err
+	}
+	drawn, err := p.look(ctx, t)
+	if err != nil {
+		return err
+	}
+	data, err := drawn.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	grant, err := p.Kept(ctx, t.Call, t.Person) // last: it lives for seconds
+	if err != nil {
+		return err
+	}
+	return p.Voices.SealRendition(ctx, grant, track, vault.Peaks, data)
+}
+
+// look opens a whole track, a minute at a time, each minute with a permit of
+// its own.
+func (p *Player) look(ctx context.Context, t vault.Recorded) (audio.Peaks, error) {
+	drawn := audio.Peaks{PerSecond: audio.PeaksPerSecond}
+	for from := int64(0); from < vault.MaxSeconds; from += readAtOnce {
+		permit, err := p.Ask(ctx, drawer, access.Finish, access.Object{Kind: "track", ID: string(t.ID)}, map[string]string{"part": "waveform"})
+		if err != nil {
+			return drawn, err
+		}
+		seconds, err := p.Voices.Read(ctx, permit, t.ID, from, readAtOnce)
+		if err != nil {
+			return drawn, err
+		}
+		for _, s := range seconds {
+			drawn.Add(s.Codec, s.Payload, s.Present)
+		}
+		if len(seconds) < readAtOnce {
+			return drawn, nil
+		}
+	}
+	return drawn, nil
+}

@@ -1,0 +1,160 @@
+package session
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"yesline"
+	"yesline/internal/db"
+)
+
+// Device is a SIP phone of a person.
+type Device struct {
+	ID      yesline.DeviceID
+	Program yesline.ProgramID
+	Person  yesline.PersonID
+}
+
+func (d Device) principal() Principal {
+	return Principal{kind: Person, name: string(d.Person), program: d.Program}
+}
+
+// storedDevice is a Device with its sealed HA1.
+type storedDevice struct {
+	Device
+	ha1 []byte
+}
+
+// ha1 are the hashes of username, realm and password (RFC 7616 section 3.4.2).
+// They are as good as the password. For a device that did not opt into MD5,
+// md5 is that of nobody.
+type ha1 struct {
+	sha256 [sha256.Size]byte
+	md5    [md5.Size]byte
+}
+
+// of gives the hash in hexadecimal, as digests use it.
+func (h *ha1) of(a algorithm) string {
+	if a == algSHA256 {
+		return hex.EncodeToString(h.sha256[:])
+	}
+	return hex.EncodeToString(h.md5[:])
+}
+
+// randomHA1 is one that no password has and nobody can answer.
+func randomHA1() (h ha1) {
+	rand.Read(h.sha256[:])
+	rand.Read(h.md5[:])
+	return h
+}
+
+var letters = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+func randomWord(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return strings.ToLower(letters.EncodeToString(b))
+}
+
+// AddDevice gives a person a SIP phone: a random user name, and a password of
+// 128 random bits that is shown once and not kept. MD5 (RFC 2617, broken but
+// all that some phones speak) is answered only for a device added with md5.
+func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, md5Too bool) (Device, string, yesline.Secret, error) {
+	if program == "" || person == "" {
+		return Device{}, "", yesline.Secret{}, fmt.Errorf("a device belongs to a person of a program: %w", yesline.Invalid)
+	}
+	d := Device{yesline.NewDeviceID(), program, person}
+	username, password := "u"+randomWord(10), randomWord(16)
+	a1 := []byte(username + ":" + s.realm + ":" + password)
+	sum := sha256.Sum256(a1)
+	plain := sum[:]
+	if md5Too {
+		weak := md5.Sum(a1)
+		plain = append(plain, weak[:]...)
+	}
+	sealed, err := s.sealing.Seal(ctx, program, []byte(d.ID), plain)
+	if err != nil {
+		return Device{}, "", yesline.Secret{}, fmt.Errorf("sealing a device's password: %w", err)
+	}
+	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO devices (id, program, person, username, ha1, created, ended) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+			string(d.ID), string(program), string(person), username, sealed, db.Millis(time.Now()))
+		return err
+	})
+	if err != nil {
+		return Device{}, "", yesline.Secret{}, fmt.Errorf("adding a device: %w", err)
+	}
+	s.decoy.CompareAndSwap(nil, &storedDevice{d, sealed})
+	return d, username, yesline.NewSecret([]byte(password)), nil
+}
+
+// EndDevice ends a person's SIP phone: from now on its password is wrong. The
+// error is yesline.NotFound if that person has no such device in use.
+func (s *Sessions) EndDevice(ctx context.Context, person yesline.PersonID, id yesline.DeviceID) error {
+	err := s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		changed, err := tx.Exec(ctx, `UPDATE devices SET ended = $1 WHERE id = $2 AND person = $3 AND ended = 0`,
+			db.Millis(time.Now()), string(id), string(person))
+		if err == nil && changed == 0 {
+			err = yesline.NotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("ending a device: %w", err)
+	}
+	return nil
+}
+
+// device finds a device in use by its user name; false when there is none.
+func (s *Sessions) device(ctx context.Context, username string) (storedDevice, bool, error) {
+	return s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, ha1 FROM devices WHERE username = $1 AND ended = 0`, username))
+}
+
+func (s *Sessions) scanDevice(row *sql.Row) (d storedDevice, found bool, err error) {
+	err = row.Scan(&d.ID, &d.Program, &d.Person, &d.ha1)
+	if errors.Is(err, sql.ErrNoRows) {
+		return storedDevice{}, false, nil
+	}
+	return d, err == nil, err
+}
+
+// findDecoy picks any device, so that an unknown user costs an opening too.
+// While there is no device there is nobody to find out about.
+func (s *Sessions) findDecoy(ctx context.Context) error {
+	d, found, err := s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, ha1 FROM devices ORDER BY id LIMIT 1`))
+	if err != nil {
+		return fmt.Errorf("reading the devices: %w", err)
+	}
+	s.decoy.Store(nil)
+	if found {
+		s.decoy.Store(&d)
+	}
+	return nil
+}
+
+// open unseals a device's HA1. This is the one place that does.
+func (s *Sessions) open(ctx context.Context, d storedDevice) (h ha1, err error) {
+	plain, err := s.sealing.Open(ctx, d.Program, []byte(d.ID), d.ha1)
+	if err != nil {
+		return ha1{}, fmt.Errorf("opening a device's password: %w", err)
+	}
+	h = s.nobody
+	switch len(plain) {
+	case sha256.Size:
+	case sha256.Size + md5.Size:
+		h.md5 = [md5.Size]byte(plain[sha256.Size:])
+	default:
+		return ha1{}, fmt.Errorf("a device's password: %w", yesline.Tampered)
+	}
+	h.sha256 = [sha256.Size]byte(plain)
+	return h, nil
+}

@@ -1,0 +1,185 @@
+// Package disk keeps sealed bytes in files of one folder and can reach nothing
+// outside it: all goes through an os.Root.
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"syscall"
+
+	"yesline"
+	"yesline/internal/vault"
+)
+
+// Disk is a vault.Blobs in a folder. A blob trk_abcd… is the file ab/trk_abcd…
+// of mode 0600; ids are random, so the 1,024 shards fill evenly.
+type Disk struct {
+	root *os.Root
+
+	mu    sync.Mutex      // guards fresh
+	fresh map[string]bool // made here and its folder not yet synced: at most the blobs of a second
+}
+
+// Open uses folder, and makes it (0700) when it is not there.
+func Open(folder string) (*Disk, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("making the folder of the vault: %w", kind(err))
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("opening the folder of the vault: %w", kind(err))
+	}
+	return &Disk{root: root, fresh: map[string]bool{}}, nil
+}
+
+// Close gives the folder back.
+func (d *Disk) Close() error { return d.root.Close() }
+
+// place is a blob's shard and file.
+func place(name string) (shard, file string, err error) {
+	if err := vault.CheckName(name); err != nil {
+		return "", "", err
+	}
+	shard = name[len("trk_"):][:2]
+	return shard, path.Join(shard, name), nil
+}
+
+func (d *Disk) WriteAt(ctx context.Context, name string, p []byte, off int64) error {
+	shard, file, err := place(name)
+	if err != nil {
+		return err
+	}
+	if err := vault.CheckSpan(off, int64(len(p))); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := d.openOrMake(shard, file, name)
+	if err != nil {
+		return fmt.Errorf("opening a blob to write: %w", kind(err))
+	}
+	_, err = f.WriteAt(p, off)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("writing a blob: %w", kind(err))
+	}
+	return nil
+}
+
+func (d *Disk) openOrMake(shard, file, name string) (*os.File, error) {
+	f, err := d.root.OpenFile(file, os.O_WRONLY, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	// Before the file is there, so that no Sync overlooks it.
+	d.mu.Lock()
+	d.fresh[name] = true
+	d.mu.Unlock()
+	f, err = d.root.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := d.root.Mkdir(shard, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return d.root.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600)
+}
+
+func (d *Disk) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
+	_, file, err := place(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := vault.CheckSpan(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	f, err := d.root.Open(file)
+	if err != nil {
+		return 0, fmt.Errorf("opening a blob: %w", kind(err))
+	}
+	defer f.Close()
+	n, err := f.ReadAt(p, off)
+	return n, kind(err)
+}
+
+func (d *Disk) Sync(ctx context.Context, name string) error {
+	shard, file, err := place(name)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := d.root.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("opening a blob to sync: %w", kind(err))
+	}
+	if err := errors.Join(dataSync(f), f.Close()); err != nil {
+		return fmt.Errorf("syncing a blob: %w", kind(err))
+	}
+	d.mu.Lock()
+	fresh := d.fresh[name]
+	d.mu.Unlock()
+	if !fresh {
+		return nil
+	}
+	if err := errors.Join(d.syncFolder(shard), d.syncFolder(".")); err != nil {
+		return fmt.Errorf("syncing the folder of a blob: %w", kind(err))
+	}
+	d.mu.Lock()
+	delete(d.fresh, name)
+	d.mu.Unlock()
+	return nil
+}
+
+func (d *Disk) Delete(ctx context.Context, name string) error {
+	shard, file, err := place(name)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("deleting a blob: %w", kind(err))
+	}
+	d.mu.Lock()
+	delete(d.fresh, name)
+	d.mu.Unlock()
+	// Also when it was gone already: a crash may have come before this sync.
+	if err := d.syncFolder(shard); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("syncing the folder of a deleted blob: %w", kind(err))
+	}
+	return nil
+}
+
+func (d *Disk) syncFolder(name string) error {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// kind adds the house's kind to an error of the file system.
+func kind(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w: %w", yesline.Full, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", yesline.NotFound, err)
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w: %w", yesline.Unavailable, err)
+	}
+	return err
+}

@@ -1,0 +1,119 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"yesline"
+	"yesline/internal/vault"
+	"yesline/internal/vault/vaulttest"
+)
+
+func open(t *testing.T, folder string) *Disk {
+	t.Helper()
+	d, err := Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	vaulttest.TestBlobs(t, func(t *testing.T) vault.Blobs { return open(t, t.TempDir()) })
+}
+
+func TestFilesAreForTheOwnerAlone(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "vault")
+	d, name := open(t, folder), string(yesline.NewTrackID())
+	if err := errors.Join(d.WriteAt(t.Context(), name, []byte("x"), 0), d.Sync(t.Context(), name)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]fs.FileMode{"": 0o700 | fs.ModeDir, name[4:6]: 0o700 | fs.ModeDir, name[4:6] + "/" + name: 0o600} {
+		info, err := os.Stat(filepath.Join(folder, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != want {
+			t.Errorf("mode of %q: got %v, want %v", path, info.Mode(), want)
+		}
+	}
+	if len(d.fresh) != 0 {
+		t.Errorf("a synced blob is still held as fresh")
+	}
+}
+
+// Whoever may write in the folder cannot make us write, read or delete outside.
+func TestLinksLeadNowhere(t *testing.T) {
+	t.Parallel()
+	folder, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, name := open(t, folder), string(yesline.NewTrackID())
+	if err := os.Mkdir(filepath.Join(folder, name[4:6]), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(folder, name[4:6], name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.WriteAt(t.Context(), name, []byte("x"), 0); err == nil {
+		t.Error("wrote through a link")
+	}
+	if _, err := d.ReadAt(t.Context(), name, make([]byte, 1), 0); err == nil {
+		t.Error("read through a link")
+	}
+	if got, err := os.ReadFile(outside); err != nil || string(got) != "mine" {
+		t.Errorf("the file outside: %q, %v", got, err)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]error{syscall.ENOSPC: yesline.Full, syscall.EDQUOT: yesline.Full,
+		syscall.EIO: yesline.Unavailable, syscall.ENOENT: yesline.NotFound, syscall.EACCES: yesline.Unavailable} {
+		if got := kind(&fs.PathError{Op: "write", Path: "x", Err: err}); !errors.Is(got, want) {
+			t.Errorf("kind of %v: got %v, want %v", err, got, want)
+		}
+	}
+}
+
+// A real full disk: a file system of 64 KiB, where we may mount one.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("no right to mount a small file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(folder, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	d, err := Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	name, slot := string(yesline.NewTrackID()), make([]byte, 8192)
+	for n := range int64(20) {
+		if err = d.WriteAt(t.Context(), name, slot, n*8192); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, yesline.Full) {
+		t.Fatalf("writing 160 KiB on 64: got %v, want no space left", err)
+	}
+	if err := d.Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.WriteAt(t.Context(), name, slot, 0); err != nil {
+		t.Errorf("after making room: %v", err)
+	}
+}

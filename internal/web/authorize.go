@@ -1,0 +1,179 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"yesline"
+	"yesline/internal/access"
+	"yesline/internal/session"
+)
+
+// asked is a request whose row has let it through: who asks and the permit
+// they were given. For a stream the permit is empty.
+type asked struct {
+	*http.Request
+	Who    session.Principal
+	Permit access.Permit
+}
+
+func (a asked) call() yesline.CallID { return yesline.CallID(a.PathValue("call")) }
+
+// showFunc reads or acts, and says what to show.
+type showFunc func(ctx context.Context, a asked) (answer, error)
+
+// askFunc asks the gate for the row's object once more, with the session looked
+// up anew; detail goes into the entry, which is durable before the permit is.
+type askFunc func(detail map[string]string) (access.Permit, error)
+
+// serveFunc writes a stream itself. An error before the first byte becomes the
+// usual answer.
+type serveFunc func(w http.ResponseWriter, a asked, ask askFunc) error
+
+var errNoSession = errors.New("no session")
+
+// build hangs every row behind the same walls.
+func (s *Site) build() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.table {
+		if r.sort != "local" {
+			mux.Handle(r.pattern, s.door(r))
+		}
+	}
+	same := http.NewCrossOriginProtection()
+	same.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.crossOrigin.Add(1)
+		s.page(w, http.StatusForbidden, problemView{Status: http.StatusForbidden}, session.Nobody)
+	}))
+	return s.headers(s.recover(http.MaxBytesHandler(same.Handler(mux), requestBytes)))
+}
+
+func (s *Site) door(r row) http.Handler {
+	switch r.sort {
+	case "public":
+		return r.open
+	case "stream":
+		return s.streamDoor(r)
+	}
+	return s.pageDoor(r)
+}
+
+func (s *Site) pageDoor(row row) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerTime-time.Second)
+		defer cancel()
+		r = r.WithContext(ctx)
+		who, permit, err := s.authorize(r, row.rule, nil)
+		switch {
+		case errors.Is(err, errNoSession) && row.sort == "page":
+			http.Redirect(w, r, "/in", http.StatusSeeOther)
+			return
+		case errors.Is(err, errNoSession):
+			s.absent(w)
+			return
+		case err != nil:
+			s.refuse(w, r, err)
+			return
+		}
+		a, err := row.show(ctx, asked{r, who, permit})
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.send(w, r, a, who)
+	})
+}
+
+func (s *Site) streamDoor(row row) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := r.Cookie(s.cookieName()); err != nil {
+			s.noSession.Add(1)
+			s.absent(w)
+			return
+		}
+		ask := func(detail map[string]string) (access.Permit, error) {
+			_, permit, err := s.authorize(r, row.rule, detail)
+			return permit, err
+		}
+		err := row.serve(w, asked{Request: r}, ask)
+		switch {
+		case err == nil:
+		case errors.Is(err, errNoSession):
+			s.absent(w)
+		default:
+			s.refuse(w, r, err)
+		}
+	})
+}
+
+// authorize is the one place where a request becomes permitted: session,
+// object, gate. Without a session, or with a name that no object can have, the
+// gate is not troubled; such requests are counted.
+func (s *Site) authorize(r *http.Request, rule Rule, detail map[string]string) (session.Principal, access.Permit, error) {
+	who, err := s.who(r)
+	if err != nil {
+		return who, access.Permit{}, err
+	}
+	permit, err := s.askFor(r, who, rule, detail)
+	return who, permit, err
+}
+
+// askFor asks the gate about the object that the request names.
+func (s *Site) askFor(r *http.Request, who session.Principal, rule Rule, detail map[string]string) (access.Permit, error) {
+	object := access.Object{Kind: rule.Kind}
+	switch rule.Param {
+	case theAsker:
+		object.ID = string(who.Person())
+	case theHouse:
+		object.ID = access.HouseID
+	default:
+		object.ID = r.PathValue(rule.Param)
+		if !yesline.IsID(prefixes[rule.Kind], object.ID) {
+			s.malformed.Add(1)
+			return access.Permit{}, yesline.NotFound
+		}
+	}
+	if object.ID == "" { // an operator has no calls of their own
+		return access.Permit{}, yesline.NotFound
+	}
+	return s.house.Ask(r.Context(), who, rule.Verb, object, detail)
+}
+
+// who looks the session up. A cookie that is unknown, ended or too old is no
+// session.
+func (s *Site) who(r *http.Request) (session.Principal, error) {
+	c, err := r.Cookie(s.cookieName())
+	if err != nil || c.Value == "" || len(c.Value) > 512 {
+		s.noSession.Add(1)
+		return session.Principal{}, errNoSession
+	}
+	who, err := s.house.Who(r.Context(), c.Value)
+	if errors.Is(err, yesline.NotFound) {
+		s.noSession.Add(1)
+		return session.Principal{}, errNoSession
+	}
+	return who, err
+}
+
+// recover keeps one broken request from taking the others along. What a
+// handler said when it broke may hold anything, so only the place is logged.
+func (s *Site) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.failures.Add(1)
+			s.house.Log.Error("a handler panicked", "door", r.Pattern, "stack", string(debug.Stack()))
+			s.page(w, http.StatusInternalServerError, problemView{Status: http.StatusInternalServerError}, session.Nobody)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,93 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"yesline"
+)
+
+func (s *Site) me(ctx context.Context, a asked) (answer, error) {
+	me := a.Who.Person()
+	masks, err := s.house.Masks(ctx, []yesline.PersonID{me})
+	if err != nil {
+		return answer{}, err
+	}
+	return show(meView{Mask: masks[me]}), nil
+}
+
+// showNumber is the one page with a number in clear, and it is the asker's own.
+func (s *Site) showNumber(ctx context.Context, a asked) (answer, error) {
+	phone, err := s.house.Reveal(ctx, a.Permit, a.Who.Person())
+	if err != nil {
+		return answer{}, err
+	}
+	return show(meView{Number: phone.Digits()}), nil
+}
+
+func (s *Site) housePage(ctx context.Context, a asked) (answer, error) {
+	v, err := s.readHouse(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	return show(v), nil
+}
+
+func (s *Site) readHouse(ctx context.Context) (houseView, error) {
+	live, err := s.house.Live(ctx)
+	if err != nil {
+		return houseView{}, err
+	}
+	cp, err := s.house.Checkpoint(ctx)
+	if err != nil {
+		return houseView{}, err
+	}
+	programs, err := s.house.Programs(ctx)
+	if err != nil {
+		return houseView{}, err
+	}
+	v := houseView{Live: live, Entries: cp.Entries, Signed: cp.At.UTC(), Note: cp.Note}
+	for _, p := range programs {
+		v.Programs = append(v.Programs, programRow{string(p.ID), p.Name})
+	}
+	return v, nil
+}
+
+// invite adds a contributor and shows their link and telephone account, once.
+func (s *Site) invite(ctx context.Context, a asked) (answer, error) {
+	v, err := s.readHouse(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := a.ParseForm(); err != nil {
+		return answer{}, unread(err)
+	}
+	program := yesline.ProgramID(a.PathValue("program"))
+	phone, err := s.house.Number(ctx, program, a.PostForm.Get("phone"))
+	if errors.Is(err, yesline.Invalid) {
+		v.Problem = "number"
+		return wrong(http.StatusUnprocessableEntity, v), nil
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	made, err := s.house.Invite(ctx, a.Permit, program, phone, false)
+	if err != nil {
+		return answer{}, err
+	}
+	v.Invitation = &invitationView{Path: "/in/" + made.Token, Server: made.Server, Username: made.Username,
+		Password: string(made.Password.Bytes()), Mask: made.Mask}
+	return show(v), nil
+}
+
+// unread is a form that is too large or no form. net/http's error may repeat
+// what was sent, so only its kind goes on.
+func unread(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return large
+	}
+	return fmt.Errorf("reading a form: %w", yesline.Invalid)
+}

@@ -1,0 +1,637 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"yesline"
+	"yesline/internal/access"
+	"yesline/internal/consent"
+	"yesline/internal/playback"
+)
+
+// visit asks as somebody known to the sample; "" is nobody.
+func visit(site *Site, s *sample, name, method, path string, form url.Values, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if name != "" {
+		r.AddCookie(&http.Cookie{Name: "yesline", Value: s.cookies[name]})
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	site.ServeHTTP(w, r)
+	return w
+}
+
+// addresses fills every pattern of the table with a name.
+func addresses(site *Site, fill map[string]string) map[string]row {
+	all := map[string]row{}
+	for _, r := range site.table {
+		if r.sort == "public" || r.sort == "local" {
+			continue
+		}
+		for name, id := range fill {
+			r.pattern = strings.ReplaceAll(r.pattern, "{"+name+"}", id)
+		}
+		all[r.pattern] = r
+	}
+	return all
+}
+
+// What does not exist and what is somebody else's get the same answer, byte
+// for byte, at every door; so does what cannot be a name at all.
+func TestAbsentIsForbidden(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	there := map[string]string{"call": string(callID("both")), "track": string(trkAnn), "receipt": string(receipt), "program": string(program)}
+	absent := map[string]string{"call": id("cal", "nowhere"), "track": id("trk", "nowhere"), "receipt": id("rcp", "nowhere"), "program": id("prg", "nowhere")}
+	nonsense := map[string]string{"call": "x", "track": "trk_1", "receipt": "%2e%2e", "program": "cal_" + strings.Repeat("a", 32)}
+	want := visit(site, s, "eve", "GET", "/calls/"+absent["call"], nil)
+	if want.Code != http.StatusNotFound {
+		t.Fatalf("an absent call: got %d, want 404", want.Code)
+	}
+	for _, fill := range []map[string]string{there, absent, nonsense} {
+		for pattern, r := range addresses(site, fill) {
+			if r.rule.Param == theAsker {
+				continue
+			}
+			method, path, _ := strings.Cut(pattern, " ")
+			got := visit(site, s, "eve", method, path, nil)
+			if got.Code != want.Code || !bytes.Equal(got.Body.Bytes(), want.Body.Bytes()) || !maps.EqualFunc(got.Header(), want.Header(), slices.Equal) {
+				t.Errorf("%s as a stranger: got %d and %d bytes, want the page of what is absent", pattern, got.Code, got.Body.Len())
+			}
+		}
+	}
+	if got := visit(site, s, "", "GET", "/no/such/door", nil); !bytes.Equal(got.Body.Bytes(), want.Body.Bytes()) {
+		t.Error("a door that is not in the table has a page of its own")
+	}
+}
+
+// Without a session no door asks the gate: pages lead to signing in, the rest
+// is absent, and all of it is counted.
+func TestNobodyNeverReachesTheGate(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	s.cookies["unknown"] = "not a session"
+	there := map[string]string{"call": string(callID("both")), "track": string(trkAnn), "receipt": string(receipt), "program": string(program)}
+	doors := addresses(site, there)
+	for _, who := range []string{"", "unknown"} {
+		for pattern, r := range doors {
+			method, path, _ := strings.Cut(pattern, " ")
+			got := visit(site, s, who, method, path, nil)
+			if r.sort == "page" && (got.Code != http.StatusSeeOther || got.Header().Get("Location") != "/in") {
+				t.Errorf("%s as nobody: got %d, want to be led to /in", pattern, got.Code)
+			}
+			if r.sort != "page" && got.Code != http.StatusNotFound {
+				t.Errorf("%s as nobody: got %d, want 404", pattern, got.Code)
+			}
+		}
+	}
+	if n := len(s.questions()); n != 0 {
+		t.Errorf("the gate was asked %d times", n)
+	}
+	if got, want := site.Counts().NoSession, int64(2*len(doors)); got != want {
+		t.Errorf("counted %d requests without a session, want %d", got, want)
+	}
+}
+
+// Each door asks the gate exactly what its rule says, before its handler runs.
+func TestEachDoorAsksItsRule(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	there := map[string]string{"call": string(callID("both")), "track": string(trkAnn), "receipt": string(receipt), "program": string(program)}
+	for pattern, r := range addresses(site, there) {
+		s.asked = nil
+		method, path, _ := strings.Cut(pattern, " ")
+		who, object := "ann", there[r.rule.Param]
+		switch r.rule.Param {
+		case theAsker:
+			object = string(ann)
+		case theHouse:
+			who, object = "op", access.HouseID
+		case "program":
+			who = "op"
+		}
+		got := visit(site, s, who, method, path, url.Values{"phone": {"+12025550142"}})
+		if got.Code >= 400 {
+			t.Errorf("%s: got %d", pattern, got.Code)
+		}
+		if len(s.asked) == 0 || s.asked[0].verb != r.rule.Verb || s.asked[0].object != (access.Object{Kind: r.rule.Kind, ID: object}) {
+			t.Errorf("%s: the gate was asked %v", pattern, s.asked)
+		}
+	}
+}
+
+// What only an operator may, a person may not, and the other way round.
+func TestOperatorsAndPeopleHaveDifferentDoors(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	for _, c := range []struct{ who, method, path string }{
+		{"ann", "GET", "/house"},
+		{"ann", "POST", "/house/" + string(program) + "/invite"},
+		{"op", "GET", "/calls"},
+		{"op", "GET", "/me"},
+		{"op", "POST", "/me/number"},
+		{"op", "GET", "/calls/" + string(callID("both"))},
+		{"op", "GET", "/tracks/" + string(trkAnn) + "/audio"},
+		{"op", "GET", "/tracks/" + string(trkAnn) + "/peaks"},
+		{"bob", "GET", "/tracks/" + string(trkAnn) + "/audio"}, // ann did not share with him
+	} {
+		if got := visit(site, s, c.who, c.method, c.path, nil); got.Code != http.StatusNotFound {
+			t.Errorf("%s %s as %s: got %d, want 404", c.method, c.path, c.who, got.Code)
+		}
+	}
+}
+
+// Every answer carries every header, whatever it is an answer to.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	want := map[string]string{
+		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; media-src 'self'; " +
+			"connect-src 'self'; manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
+			"require-trusted-types-for 'script'; trusted-types yesline; report-uri /csp",
+		"X-Content-Type-Options":       "nosniff",
+		"Referrer-Policy":              "no-referrer",
+		"Cross-Origin-Opener-Policy":   "same-origin",
+		"Cross-Origin-Resource-Policy": "same-origin",
+		"Permissions-Policy":           "microphone=(), camera=(), geolocation=(), payment=(), usb=()",
+		"Cache-Control":                "no-store",
+	}
+	answers := map[string]*httptest.ResponseRecorder{
+		"a page":        visit(site, s, "ann", "GET", "/calls", nil),
+		"a file":        visit(site, s, "ann", "GET", "/receipts/"+string(receipt)+"/json", nil),
+		"a redirect":    visit(site, s, "", "GET", "/calls", nil),
+		"absent":        visit(site, s, "ann", "GET", "/nowhere", nil),
+		"untidy":        visit(site, s, "ann", "GET", "/calls//x", nil),
+		"sound":         visit(site, s, "ann", "GET", "/tracks/"+string(trkAnn)+"/audio", nil, "Range", "bytes=0-"),
+		"a bad range":   visit(site, s, "ann", "GET", "/tracks/"+string(trkAnn)+"/audio", nil, "Range", "bytes=5-1"),
+		"peaks":         visit(site, s, "ann", "GET", "/tracks/"+string(trkAnn)+"/peaks", nil),
+		"an act":        visit(site, s, "ann", "POST", "/calls/"+string(callID("both"))+"/share", url.Values{}),
+		"another site":  visit(site, s, "ann", "POST", "/out", nil, "Sec-Fetch-Site", "cross-site"),
+		"a wrong form":  visit(site, s, "op", "POST", "/house/"+string(program)+"/invite", url.Values{"phone": {"one"}}),
+		"health":        visit(site, s, "", "GET", "/health", nil),
+		"another verb":  visit(site, s, "ann", "DELETE", "/calls", nil),
+		"a browser's":   visit(site, s, "", "POST", "/csp", nil),
+		"the very root": visit(site, s, "ann", "GET", "/", nil),
+	}
+	for name, got := range answers {
+		for header, value := range want {
+			if g := got.Header().Get(header); g != value {
+				t.Errorf("%s: %s is %q, want %q", name, header, g, value)
+			}
+		}
+		if g := got.Header().Get("Strict-Transport-Security"); g != "" {
+			t.Errorf("%s: HSTS without TLS: %q", name, g)
+		}
+	}
+	style := visit(site, s, "", "GET", site.assets.prefix+"yesline.css", nil)
+	if got := style.Header().Get("Cache-Control"); style.Code != 200 || got != "public, max-age=31536000, immutable" {
+		t.Errorf("a style sheet: got %d and Cache-Control %q", style.Code, got)
+	}
+	for name, kind := range map[string]string{"yesline.css": "text/css; charset=utf-8", "player.js": "text/javascript; charset=utf-8", "mark.svg": "image/svg+xml"} {
+		if got := visit(site, s, "", "GET", site.assets.prefix+name, nil).Header().Get("Content-Type"); got != kind {
+			t.Errorf("%s is served as %q, want %q", name, got, kind)
+		}
+	}
+}
+
+// With TLS, or behind a proxy that has it, cookies are Secure and the browser
+// is told to stay.
+func TestWithTLS(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	s.Secure = true
+	site := newSite(t, s)
+	w := visit(site, s, "", "POST", "/in/"+s.token, nil)
+	c := w.Result().Cookies()
+	if len(c) != 1 || c[0].Name != "__Host-yesline" || !c[0].Secure || !c[0].HttpOnly || c[0].SameSite != http.SameSiteLaxMode || c[0].Path != "/" || c[0].Domain != "" {
+		t.Errorf("the cookie: got %v", c)
+	}
+	if got := w.Header().Get("Strict-Transport-Security"); got != "max-age=31536000" {
+		t.Errorf("HSTS: got %q", got)
+	}
+}
+
+// Opening a link uses nothing up; the button does, once.
+func TestALinkWorksOnce(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	for range 3 {
+		if got := visit(site, s, "", "GET", "/in/"+s.token, nil); got.Code != http.StatusOK || len(got.Result().Cookies()) != 0 {
+			t.Fatalf("looking at a link: got %d and cookies %v", got.Code, got.Result().Cookies())
+		}
+	}
+	first := visit(site, s, "", "POST", "/in/"+s.token, nil)
+	if first.Code != http.StatusSeeOther || first.Header().Get("Location") != "/calls" {
+		t.Fatalf("signing in: got %d", first.Code)
+	}
+	c := first.Result().Cookies()
+	if len(c) != 1 || c[0].Name != "yesline" || !c[0].HttpOnly || c[0].Secure || c[0].SameSite != http.SameSiteLaxMode {
+		t.Errorf("the cookie: got %v", c)
+	}
+	second := visit(site, s, "", "POST", "/in/"+s.token, nil)
+	if second.Code != http.StatusNotFound || len(second.Result().Cookies()) != 0 || !strings.Contains(second.Body.String(), "no longer works") {
+		t.Errorf("signing in again: got %d", second.Code)
+	}
+	s.cookies["new"] = c[0].Value
+	if got := visit(site, s, "new", "GET", "/calls", nil); got.Code != http.StatusOK {
+		t.Errorf("the calls after signing in: got %d", got.Code)
+	}
+	out := visit(site, s, "new", "POST", "/out", nil)
+	if out.Code != http.StatusSeeOther || len(out.Result().Cookies()) != 1 || out.Result().Cookies()[0].MaxAge >= 0 {
+		t.Errorf("signing out: got %d %v", out.Code, out.Result().Cookies())
+	}
+	if got := visit(site, s, "new", "GET", "/calls", nil); got.Header().Get("Location") != "/in" {
+		t.Errorf("the calls after signing out: got %d", got.Code)
+	}
+}
+
+// A form on another site changes nothing here.
+func TestOtherSitesCannotPressOurButtons(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	for _, h := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://elsewhere.example"}} {
+		got := visit(site, s, "ann", "POST", "/calls/"+string(callID("both"))+"/withdraw", url.Values{}, h...)
+		if got.Code != http.StatusForbidden {
+			t.Errorf("%v: got %d, want 403", h, got.Code)
+		}
+	}
+	if len(s.set) != 0 || len(s.asked) != 0 {
+		t.Errorf("something was done: %v, %v", s.set, s.asked)
+	}
+	if got := site.Counts().CrossOrigin; got != 3 {
+		t.Errorf("counted %d, want 3", got)
+	}
+}
+
+// Each button does what it says, with the hash of the words beside it.
+func TestChoices(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	call := "/calls/" + string(callID("both"))
+	for _, c := range []struct{ path, did, words, to string }{
+		{"/share", "set share", "ask-share", call + "?done=shared"},
+		{"/share/stop", "withdraw share", "stop-share", call + "?done=unshared"},
+		{"/license", "set license", "ask-license", call + "?done=licensed"},
+		{"/license/stop", "withdraw license", "stop-license", call + "?done=unlicensed"},
+		{"/withdraw", "withdraw record", "stop-record", "/receipts/" + string(receipt)},
+	} {
+		s.set = nil
+		got := visit(site, s, "ann", "POST", call+c.path, url.Values{})
+		if got.Code != http.StatusSeeOther || got.Header().Get("Location") != c.to {
+			t.Errorf("%s: got %d to %q, want %q", c.path, got.Code, got.Header().Get("Location"), c.to)
+		}
+		if !slices.Equal(s.set, []string{c.did}) {
+			t.Errorf("%s: did %v, want %s", c.path, s.set, c.did)
+		}
+		ev := s.evidence
+		if ev.Channel != "page" || ev.Prompt != c.words || len(ev.PromptSHA256) != 64 || ev.Language != "en" || ev.AtMillis == 0 {
+			t.Errorf("%s: the evidence is %+v", c.path, ev)
+		}
+	}
+	said, err := site.pages.said("ask-share")
+	if err != nil || !strings.HasPrefix(said, "Let the other person") {
+		t.Errorf("the words beside the button: %q, %v", said, err)
+	}
+	private := visit(site, s, "ann", "GET", "/calls/"+string(callID("private")), nil)
+	if !strings.Contains(private.Body.String(), said) {
+		t.Error("the page does not show the words that consent keeps")
+	}
+}
+
+// The page of a call offers the sound of the other party only when they share,
+// and the words say why there is none.
+func TestLanes(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	mine, theirs := "/tracks/"+string(trkAnn)+"/audio", "/tracks/"+string(trkBob)+"/audio"
+	for name, want := range map[string]struct {
+		mine, theirs bool
+		words        string
+	}{
+		"both":      {true, true, "Stop sharing"},
+		"private":   {true, false, "They have not shared it with you"},
+		"refused":   {false, false, "this call needed a yes from both"},
+		"onesided":  {true, false, "They said no"},
+		"stopped":   {true, false, "stopped during the call"},
+		"withdrawn": {false, true, "You took your voice back"},
+		"silent":    {false, false, "counts as no"},
+		"live":      {false, false, "Being finished"},
+	} {
+		page := visit(site, s, "ann", "GET", "/calls/"+string(callID(name)), nil).Body.String()
+		if strings.Contains(page, mine) != want.mine || strings.Contains(page, theirs) != want.theirs {
+			t.Errorf("%s: the lanes are mine %v theirs %v", name, strings.Contains(page, mine), strings.Contains(page, theirs))
+		}
+		if !strings.Contains(page, want.words) {
+			t.Errorf("%s: the page does not say %q", name, want.words)
+		}
+	}
+}
+
+// Pages hold masks and no ids of people; the number in clear is on one answer,
+// to its owner.
+func TestNumbersAreMasked(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	call := "/calls/" + string(callID("both"))
+	for _, path := range []string{"/calls", call, call + "/log", call + "/withdraw", "/receipts/" + string(receipt), "/me"} {
+		page := visit(site, s, "ann", "GET", path, nil).Body.String()
+		for _, leak := range []string{"2025550142", string(ann), string(bob)} {
+			if strings.Contains(page, leak) {
+				t.Errorf("%s holds %q", path, leak)
+			}
+		}
+	}
+	if got := visit(site, s, "ann", "POST", "/me/number", url.Values{}).Body.String(); !strings.Contains(got, "12025550142") {
+		t.Error("one's own number was asked for and not shown")
+	}
+}
+
+// What somebody typed never comes back, and what is too long is not read.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	var log bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	site := newSite(t, s)
+	invite := "/house/" + string(program) + "/invite"
+	const typed = "+1202555marker"
+	got := visit(site, s, "op", "POST", invite, url.Values{"phone": {typed}})
+	if got.Code != http.StatusUnprocessableEntity || strings.Contains(got.Body.String(), "marker") {
+		t.Errorf("a bad number: got %d", got.Code)
+	}
+	large := visit(site, s, "op", "POST", invite, url.Values{"phone": {strings.Repeat("1", requestBytes)}})
+	if large.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large form: got %d, want 413", large.Code)
+	}
+	for _, path := range []string{"/calls?after=" + strings.Repeat("x", 300), "/calls/" + string(callID("both")) + "/log?before=marker", "/calls/marker"} {
+		if got := visit(site, s, "ann", "GET", path, nil); got.Code != http.StatusNotFound || strings.Contains(got.Body.String(), "marker") {
+			t.Errorf("%.40s: got %d", path, got.Code)
+		}
+	}
+	if got := visit(site, s, "ann", "GET", "/calls/"+string(callID("both"))+"?done=marker", nil); strings.Contains(got.Body.String(), "marker") {
+		t.Error("an unknown notice is repeated")
+	}
+	good := visit(site, s, "op", "POST", invite, url.Values{"phone": {"+1 (202) 555-0142"}})
+	if good.Code != http.StatusOK || !strings.Contains(good.Body.String(), "mfzxq4tbonsxg5ba") {
+		t.Errorf("a good number: got %d", good.Code)
+	}
+	if strings.Contains(log.String(), "marker") || strings.Contains(log.String(), "0142") {
+		t.Errorf("the log repeats what was typed: %s", log.String())
+	}
+}
+
+// When a room fails, the answer says what to do and nothing about the room.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	for status, kind := range map[int]error{
+		500: fmt.Errorf("secret words"),
+		503: fmt.Errorf("secret words: %w", yesline.Unavailable),
+		429: fmt.Errorf("secret words: %w", yesline.TooMany),
+		409: fmt.Errorf("secret words: %w", yesline.Conflict),
+		404: fmt.Errorf("secret words: %w", yesline.Denied),
+		400: fmt.Errorf("secret words: %w", yesline.Invalid),
+	} {
+		s := newSample(t)
+		s.House.Set = func(context.Context, access.Permit, yesline.CallID, consent.Purpose, consent.Evidence) error {
+			return kind
+		}
+		site := newSite(t, s)
+		got := visit(site, s, "ann", "POST", "/calls/"+string(callID("both"))+"/share", url.Values{})
+		if got.Code != status || strings.Contains(got.Body.String(), "secret") {
+			t.Errorf("%v: got %d, want %d", kind, got.Code, status)
+		}
+	}
+	s := newSample(t)
+	s.House.Calls = func(context.Context, yesline.PersonID, string, int) ([]Call, string, error) { panic("secret words") }
+	var log bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	got := visit(newSite(t, s), s, "ann", "GET", "/calls", nil)
+	if got.Code != 500 || strings.Contains(got.Body.String(), "secret") || strings.Contains(log.String(), "secret words") {
+		t.Errorf("a panic: got %d", got.Code)
+	}
+}
+
+// Reports of browsers are counted and never stored.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	var log bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	site := newSite(t, s)
+	send := func(body string) int {
+		r := httptest.NewRequest("POST", "/csp", strings.NewReader(body))
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, r)
+		return w.Code
+	}
+	if got := send(`{"csp-report":{"effective-directive":"script-src","document-uri":"https://marker.example"}}`); got != http.StatusNoContent {
+		t.Errorf("a report: got %d", got)
+	}
+	if got := send(`{"csp-report":{"effective-directive":"marker"}}`); got != http.StatusNoContent {
+		t.Errorf("an odd report: got %d", got)
+	}
+	if got := send(strings.Repeat("x", reportBytes+1)); got != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large report: got %d", got)
+	}
+	if got := site.Counts().Reports; got != 2 {
+		t.Errorf("counted %d, want 2", got)
+	}
+	if strings.Contains(log.String(), "marker") || !strings.Contains(log.String(), "script-src") {
+		t.Errorf("the log: %s", log.String())
+	}
+}
+
+// Sound leaves in windows: each asked for, with the seconds it holds, before
+// its first byte.
+func TestSoundInWindows(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	path := "/tracks/" + string(trkAnn) + "/audio"
+	total := playback.Size(s.seconds)
+	whole := tone(trkAnn, s.seconds, 0, total)
+	for _, c := range []struct {
+		header        string
+		status        int
+		from, to      int64
+		first, served string
+	}{
+		{"bytes=0-", 206, 0, 44 + 8*16000, "0", "8"},
+		{"bytes=44-", 206, 44, 44 + 32*16000, "0", "32"},
+		{"bytes=128044-", 206, 128044, 128044 + 32*16000, "8", "32"},
+		{"bytes=0-43", 206, 0, 44, "0", "0"},
+		{"bytes=0-99", 206, 0, 100, "0", "1"},
+		{"bytes=16043-16044", 206, 16043, 16045, "0", "2"},
+		{"bytes=0-99999999", 206, 0, 44 + 32*16000, "0", "32"},
+		{"bytes=-16000", 206, total - 16000, total, "99", "1"},
+		{fmt.Sprintf("bytes=%d-", total), 416, 0, 0, "0", "0"},
+		{"bytes=0-1,4-5", 416, 0, 0, "0", "0"},
+	} {
+		s.asked, s.windows = nil, nil
+		got := visit(site, s, "ann", "GET", path, nil, "Range", c.header)
+		if got.Code != c.status {
+			t.Errorf("%s: got %d, want %d", c.header, got.Code, c.status)
+			continue
+		}
+		if len(s.asked) != 1 || s.asked[0].detail["from"] != c.first || s.asked[0].detail["seconds"] != c.served {
+			t.Errorf("%s: the gate was asked %v, want seconds %s from %s", c.header, s.asked, c.served, c.first)
+		}
+		if c.status == 416 {
+			if g := got.Header().Get("Content-Range"); g != fmt.Sprintf("bytes */%d", total) || got.Body.Len() != 0 || len(s.windows) != 0 {
+				t.Errorf("%s: got Content-Range %q and %d bytes", c.header, g, got.Body.Len())
+			}
+			continue
+		}
+		if want := fmt.Sprintf("bytes %d-%d/%d", c.from, c.to-1, total); got.Header().Get("Content-Range") != want {
+			t.Errorf("%s: got %q, want %q", c.header, got.Header().Get("Content-Range"), want)
+		}
+		if !bytes.Equal(got.Body.Bytes(), whole[c.from:c.to]) {
+			t.Errorf("%s: the bytes differ", c.header)
+		}
+	}
+	head := visit(site, s, "ann", "HEAD", path, nil)
+	if head.Code != 200 || head.Header().Get("Content-Length") != fmt.Sprint(total) || head.Header().Get("Accept-Ranges") != "bytes" || head.Body.Len() != 0 {
+		t.Errorf("HEAD: got %d %v", head.Code, head.Header())
+	}
+}
+
+// A GET without Range is every window in turn; when the gate closes between
+// two of them the rest does not leave, and the answer looks cut off.
+func TestSoundWithoutRange(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	server := httptest.NewServer(newSite(t, s))
+	defer server.Close()
+	get := func() (*http.Response, []byte, error) {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/tracks/"+string(trkAnn)+"/audio", nil)
+		r.AddCookie(&http.Cookie{Name: "yesline", Value: s.cookies["ann"]})
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer answer.Body.Close()
+		data, err := io.ReadAll(answer.Body)
+		return answer, data, err
+	}
+	total := playback.Size(s.seconds)
+	answer, data, err := get()
+	if err != nil || answer.StatusCode != 200 || !bytes.Equal(data, tone(trkAnn, s.seconds, 0, total)) {
+		t.Fatalf("the whole: got %d bytes, %v", len(data), err)
+	}
+	at := int64(0)
+	for _, w := range s.windows {
+		if w.from != at || w.to-w.from > playback.WindowLimit {
+			t.Errorf("window %v does not follow %d", w, at)
+		}
+		at = w.to
+	}
+	if n := len(s.questions()); at != total || n != len(s.windows) || n < 4 {
+		t.Errorf("%d questions for %d windows to %d of %d", n, len(s.windows), at, total)
+	}
+	s.mu.Lock()
+	s.windows, s.answers = nil, 2
+	s.mu.Unlock()
+	if _, data, err = get(); err == nil {
+		t.Errorf("after a refusal the answer looks complete: %d bytes", len(data))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.windows[len(s.windows)-1]; len(s.windows) != 2 || int64(len(data)) > last.to {
+		t.Errorf("after a refusal %d windows were opened and %d bytes left", len(s.windows), len(data))
+	}
+}
+
+// A signed-out listener gets no further window.
+func TestSigningOutStopsTheSound(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	path := "/tracks/" + string(trkAnn) + "/audio"
+	if got := visit(site, s, "ann", "GET", path, nil, "Range", "bytes=0-"); got.Code != 206 {
+		t.Fatalf("before: got %d", got.Code)
+	}
+	visit(site, s, "ann", "POST", "/out", nil)
+	if got := visit(site, s, "ann", "GET", path, nil, "Range", "bytes=128044-"); got.Code != 404 || len(s.windows) != 1 {
+		t.Errorf("after: got %d, %d windows", got.Code, len(s.windows))
+	}
+}
+
+// The access list joins the windows of one listening and names nobody by id.
+func TestAccessListInWords(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	page := visit(newSite(t, s), s, "ann", "GET", "/calls/"+string(callID("both"))+"/log", nil).Body.String()
+	page = strings.Join(strings.Fields(page), " ")
+	for _, want := range []string{"listened to your voice, from 0:00 to 1:12", "in 3 parts", "saw the waveform of your voice", "let the other person listen", "The other person", "Yesline itself", "refused"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the list does not say %q", want)
+		}
+	}
+}
+
+// Every page is rendered in every state with a view that has all its fields,
+// and says which language it is in.
+func TestEveryPageRenders(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, scene := range scenes {
+		s := newSample(t)
+		if scene.change != nil {
+			scene.change(s)
+		}
+		got := visit(newSite(t, s), s, scene.cookie, "GET", scene.path, nil)
+		page := got.Body.String()
+		if got.Code >= 500 || !strings.HasPrefix(page, "<!doctype html>\n<html lang=\"en\">") || !strings.HasSuffix(page, "</html>\n") {
+			t.Errorf("%s: got %d", scene.name, got.Code)
+		}
+		if strings.Contains(page, "<style") || strings.Contains(page, " style=") || strings.Contains(page, " onclick=") || strings.Contains(page, "ZgotmplZ") {
+			t.Errorf("%s holds inline style or script, or what the templates would not write", scene.name)
+		}
+		for _, shape := range shapes {
+			seen[shape] = seen[shape] || strings.Contains(page, `class="on-`+shape+`"`)
+		}
+	}
+	for _, shape := range shapes {
+		if !seen[shape] {
+			t.Errorf("no scene shows the page %s", shape)
+		}
+	}
+	site := newSite(t, newSample(t))
+	for _, v := range []view{needLinkView{Used: true}, meView{Number: "+1"}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
+		callView{Done: "shared"}, callView{Done: "unshared"}, callView{Done: "licensed"}, callView{Done: "unlicensed"}, callView{Done: "withdrawn"}} {
+		if _, err := site.pages.render(v, "person"); err != nil {
+			t.Errorf("%T: %v", v, err)
+		}
+	}
+	for _, status := range []int{400, 403, 404, 409, 413, 429, 500, 503} {
+		if _, err := site.pages.render(problemView{Status: status}, ""); err != nil {
+			t.Errorf("the page for %d: %v", status, err)
+		}
+	}
+}

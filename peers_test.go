@@ -1,0 +1,98 @@
+package yesline_test
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What our figures stand beside in `make bench`: the limit that the processor
+// sets, and a server that checks nothing.
+
+// A vault second is one slot of 8,192 bytes.
+func BenchmarkRawSeal8KiB(b *testing.B) {
+	aead, slot, nonce := raw(b)
+	b.SetBytes(int64(len(slot)))
+	out := make([]byte, 0, len(slot)+aead.Overhead())
+	for b.Loop() {
+		out = aead.Seal(out[:0], nonce, slot, nil)
+	}
+}
+
+func BenchmarkRawOpen8KiB(b *testing.B) {
+	aead, slot, nonce := raw(b)
+	sealed := aead.Seal(nil, nonce, slot, nil)
+	b.SetBytes(int64(len(slot)))
+	out := make([]byte, 0, len(slot))
+	for b.Loop() {
+		if _, err := aead.Open(out[:0], nonce, sealed, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func raw(b *testing.B) (aead cipher.AEAD, slot, nonce []byte) {
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if aead, err = cipher.NewGCM(block); err != nil {
+		b.Fatal(err)
+	}
+	return aead, make([]byte, 8176), make([]byte, aead.NonceSize())
+}
+
+// nginx serves 64 KiB ranges of a plaintext recording: no session, no ticket,
+// no question to a gate, no entry, no key. scripts/bench.sh starts it.
+func BenchmarkNginxRange64KiB(b *testing.B) {
+	address, pid := os.Getenv("YESLINE_BENCH_NGINX"), os.Getenv("YESLINE_BENCH_NGINX_PID")
+	if address == "" {
+		b.Skip("nginx is started by make bench")
+	}
+	const window = 64 << 10
+	client := &http.Client{Timeout: 10 * time.Second}
+	b.SetBytes(window)
+	before, n := cpu(b, pid), int64(0)
+	for b.Loop() {
+		from := n * window % (9_600_044 - window)
+		n++
+		r, err := http.NewRequestWithContext(b.Context(), "GET", address, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+window-1))
+		got, err := client.Do(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size, err := io.Copy(io.Discard, got.Body)
+		got.Body.Close()
+		if err != nil || size != window || got.StatusCode != http.StatusPartialContent {
+			b.Fatalf("%d bytes with status %d: %v", size, got.StatusCode, err)
+		}
+	}
+	b.ReportMetric(float64((cpu(b, pid)-before).Microseconds())/float64(b.N), "server-cpu-us/op")
+}
+
+// cpu is the processor time that a process has used, in steps of 10 ms.
+func cpu(b *testing.B, pid string) time.Duration {
+	text, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold spaces
+	fields := strings.Fields(rest)
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	if err1 != nil || err2 != nil {
+		b.Fatalf("the times of process %s cannot be read", pid)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
