@@ -1,8 +1,6 @@
 package yesline_test
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,41 +11,7 @@ import (
 	"time"
 )
 
-// What our figures stand beside in `make bench`: the limit that the processor
-// sets, and a server that checks nothing.
-
-// A vault second is one slot of 8,192 bytes.
-func BenchmarkRawSeal8KiB(b *testing.B) {
-	aead, slot, nonce := raw(b)
-	b.SetBytes(int64(len(slot)))
-	out := make([]byte, 0, len(slot)+aead.Overhead())
-	for b.Loop() {
-		out = aead.Seal(out[:0], nonce, slot, nil)
-	}
-}
-
-func BenchmarkRawOpen8KiB(b *testing.B) {
-	aead, slot, nonce := raw(b)
-	sealed := aead.Seal(nil, nonce, slot, nil)
-	b.SetBytes(int64(len(slot)))
-	out := make([]byte, 0, len(slot))
-	for b.Loop() {
-		if _, err := aead.Open(out[:0], nonce, sealed, nil); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func raw(b *testing.B) (aead cipher.AEAD, slot, nonce []byte) {
-	block, err := aes.NewCipher(make([]byte, 32))
-	if err != nil {
-		b.Fatal(err)
-	}
-	if aead, err = cipher.NewGCM(block); err != nil {
-		b.Fatal(err)
-	}
-	return aead, make([]byte, 8176), make([]byte, aead.NonceSize())
-}
+// What our figures stand beside in `make bench`; raw AES-GCM is in the vault's.
 
 // nginx serves 64 KiB ranges of a plaintext recording: no session, no ticket,
 // no question to a gate, no entry, no key. scripts/bench.sh starts it.

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 [ $# -gt 0 ] || set -- ./...
 for axe in "$PWD"/.cache/axe-core-*/axe.min.js; do
-	[ ! -s "$axe" ] || export YESLINE_TEST_AXE="$axe"
+	[ ! -s "$axe" ] || export YESLINE_AXE="$axe"
 done
 export PATH="$PATH:/usr/sbin:/sbin" # ip lives there
 exec scripts/postgres.sh go test -timeout 8m "$@"

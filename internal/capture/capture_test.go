@@ -209,7 +209,7 @@ func TestWhatIsNoYes(t *testing.T) {
 			s.bob.leg.Key('1', time.Now(), false)
 		},
 		"the prompt was not heard": func(s *story) {
-			s.bob.deaf = true
+			s.bob.deaf.Store(true)
 			asked()
 			s.bob.press("1")
 		},

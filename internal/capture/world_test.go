@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -121,7 +122,7 @@ type story struct {
 // ear is one telephone: it hears at the pace of speech.
 type ear struct {
 	leg   *capture.Leg
-	deaf  bool // does not hear prompts to their end
+	deaf  atomic.Bool // does not hear prompts to their end
 	mu    sync.Mutex
 	heard []byte // the first byte of each prompt
 	beeps []time.Time
@@ -138,7 +139,7 @@ func (e *ear) line(codec audio.Codec) capture.Line {
 				return ctx.Err()
 			case <-time.After(time.Duration(len(sound)) * time.Second / audio.Rate):
 			}
-			if e.deaf {
+			if e.deaf.Load() {
 				return errors.New("not listening")
 			}
 			return nil

@@ -258,11 +258,7 @@ func (m *media) speak() {
 		case <-timer.C:
 		}
 		m.mu.Lock()
-		peer := m.peer
-		var packet []byte
-		if peer.IsValid() { // it is not, before the ACK to an offer of ours
-			packet = m.next(&s)
-		}
+		packet, peer := m.next(&s), m.peer
 		m.mu.Unlock()
 		if packet != nil {
 			m.socket.WriteToUDPAddrPort(packet, peer)

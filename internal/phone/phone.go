@@ -261,6 +261,8 @@ func (p *Phone) Answer(ctx context.Context) (*Call, error) {
 	case <-time.After(p.config.Rings):
 	case <-r.gaveUp:
 	case <-ctx.Done():
+		r.Reject(ctx, 480) // says so, and does not wait
+		return nil, fmt.Errorf("letting a call ring: %w", ctx.Err())
 	}
 	return r.Answer(ctx)
 }

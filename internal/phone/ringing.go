@@ -53,9 +53,11 @@ func (r *Ringing) Reject(ctx context.Context, code int) error {
 	return err
 }
 
-// Answer picks up. Sound flows from then on; Answer returns when the caller has
-// acknowledged. The error says that the caller gave up, or offers nothing
-// that the phone speaks: the call is then refused with 488.
+// Answer picks up, and returns when the caller has acknowledged. Sound flows
+// from then on and not before: sound that overtakes the answer would come to
+// the caller from an address it does not know yet. The error says that the
+// caller gave up, or offers nothing that the phone speaks: the call is then
+// refused with 488.
 func (r *Ringing) Answer(ctx context.Context) (*Call, error) {
 	if !r.claim() {
 		return nil, errors.New("answering: the call is over")
@@ -83,10 +85,6 @@ func (r *Ringing) answer(ctx context.Context) (*Call, error) {
 	}
 	call := r.call(media)
 	call.join()
-	if err := r.phone.adopt(call); err != nil {
-		call.end("the phone is closed")
-		return nil, r.sorry(ctx, 480, err)
-	}
 	ok := r.invite.reply(200, r.tag, r.peer)
 	ok.add("Contact", r.contact())
 	ok.add("Allow", allowed)
@@ -95,6 +93,9 @@ func (r *Ringing) answer(ctx context.Context) (*Call, error) {
 	ack, err := r.final(ctx, ok)
 	if err == nil && late {
 		err = media.agree(ack.body)
+	}
+	if err == nil {
+		err = r.phone.adopt(call)
 	}
 	if err != nil {
 		call.Hangup(ctx)

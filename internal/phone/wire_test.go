@@ -339,6 +339,7 @@ func TestALateOffer(t *testing.T) {
 func TestTheAnswerIsSentUntilAcknowledged(t *testing.T) {
 	t.Parallel()
 	outside := newPeer(t)
+	sound := newPeer(t).socket
 	bob := open(t, Config{})
 	outside.phone = netip.MustParseAddrPort(bob.Address())
 	there := make(chan answered, 1)
@@ -346,11 +347,15 @@ func TestTheAnswerIsSentUntilAcknowledged(t *testing.T) {
 		call, err := bob.Answer(deadline(t))
 		there <- answered{call, err}
 	}()
-	outside.ask("INVITE", 1, "", body("sendrecv", 40000))
+	outside.ask("INVITE", 1, "", body("sendrecv", sound.LocalAddr().(*net.UDPAddr).Port))
 	outside.next("SIP/2.0 180 ")
 	ok := outside.next("SIP/2.0 200 ")
 	if outside.next("SIP/2.0 200 ") != ok {
 		t.Error("another answer")
+	}
+	sound.SetReadDeadline(time.Now())
+	if _, err := sound.Read(make([]byte, 1)); err == nil {
+		t.Error("it speaks before it knows that it is heard")
 	}
 	outside.ask("ACK", 1, line(ok, "To"), "")
 	if got := <-there; got.err != nil {
@@ -441,6 +446,15 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		if _, err := parse(append(packet, strings.Replace(whole, change[0], change[1], 1)...)); err == nil {
 			t.Errorf("%s: was read", name)
 		}
+	}
+}
+
+func TestAFieldStaysOnItsLine(t *testing.T) {
+	t.Parallel()
+	m := &message{code: 200, reason: "OK\r\nA: b"}
+	m.add("X\r\nC", "y\r\nD: e\x00")
+	if got, want := string(m.bytes()), "SIP/2.0 200 OKA: b\r\nXC: yD: e\r\nContent-Length: 0\r\n\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

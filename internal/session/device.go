@@ -57,6 +57,12 @@ func randomHA1() (h ha1) {
 	return h
 }
 
+// How user names begin: it tells which algorithm the device is challenged with.
+const (
+	shaPrefix = "u"
+	md5Prefix = "m"
+)
+
 var letters = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 func randomWord(bytes int) string {
@@ -73,7 +79,11 @@ func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, per
 		return Device{}, "", yesline.Secret{}, fmt.Errorf("a device belongs to a person of a program: %w", yesline.Invalid)
 	}
 	d := Device{yesline.NewDeviceID(), program, person}
-	username, password := "u"+randomWord(10), randomWord(16)
+	prefix := shaPrefix
+	if md5Too {
+		prefix = md5Prefix
+	}
+	username, password := prefix+randomWord(10), randomWord(16)
 	a1 := []byte(username + ":" + s.realm + ":" + password)
 	sum := sha256.Sum256(a1)
 	plain := sum[:]

@@ -88,21 +88,19 @@ func (a answer) right(h *ha1, method string) bool {
 	return err == nil && subtle.ConstantTimeCompare([]byte(want.Response), []byte(a.given.Response)) == 1
 }
 
-// Challenge gives the values of WWW-Authenticate (or Proxy-Authenticate), the
-// stronger first (RFC 8760 section 2.3), with a new nonce that is good for 60 s.
-func (s *Sessions) Challenge() []string { return s.challenge(false) }
-
-// Rechallenge is Challenge for an answer that was Stale.
-func (s *Sessions) Rechallenge() []string { return s.challenge(true) }
-
-func (s *Sessions) challenge(stale bool) []string {
-	nonce := s.nonces.make(time.Now())
-	var values []string
-	for _, alg := range []algorithm{algSHA256, algMD5} {
-		c := digest.Challenge{Realm: s.realm, Nonce: nonce, Algorithm: string(alg), QOP: []string{"auth"}, Stale: stale}
-		values = append(values, c.String())
+// Challenge gives the value of WWW-Authenticate for a request that says it is
+// from user, with a new nonce that is good for 60 s; stale for an answer that
+// was Stale. The user name tells by its form whether the device opted into
+// MD5, so nothing is looked up for a stranger, nobody is offered a weaker
+// algorithm than their own, and phones that give up at an algorithm they do
+// not know (libre) see only theirs.
+func (s *Sessions) Challenge(user string, stale bool) string {
+	alg := algSHA256
+	if strings.HasPrefix(user, md5Prefix) {
+		alg = algMD5
 	}
-	return values
+	c := digest.Challenge{Realm: s.realm, Nonce: s.nonces.make(time.Now()), Algorithm: string(alg), QOP: []string{"auth"}, Stale: stale}
+	return c.String()
 }
 
 // Answer checks the Authorization header of a SIP request against its method

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/icholy/digest"
 
@@ -43,18 +44,19 @@ func ha1Of(username, password string) *ha1 {
 // challenge gives the challenge in the phone's algorithm.
 func (p *sipPhone) challenge() *digest.Challenge {
 	p.h.t.Helper()
-	return p.pick(p.h.Challenge())
+	return p.read(p.h.Challenge(p.username, false))
 }
 
-func (p *sipPhone) pick(values []string) *digest.Challenge {
+// read takes a challenge and answers it in the phone's own algorithm, whatever
+// it asks for.
+func (p *sipPhone) read(value string) *digest.Challenge {
 	p.h.t.Helper()
-	for _, v := range values {
-		if c, err := digest.ParseChallenge(v); err == nil && c.Algorithm == p.algorithm {
-			return c
-		}
+	c, err := digest.ParseChallenge(value)
+	if err != nil {
+		p.h.t.Fatal(err)
 	}
-	p.h.t.Fatalf("no challenge for %s in %q", p.algorithm, values)
-	return nil
+	c.Algorithm = p.algorithm
+	return c
 }
 
 func (p *sipPhone) header(c *digest.Challenge, method string, count int) string {
@@ -118,16 +120,14 @@ func TestAPhoneAnswersAChallenge(t *testing.T) {
 	})
 }
 
-func TestChallengesSayTheStrongerFirst(t *testing.T) {
+func TestAChallengeIsInTheDevicesOwnAlgorithm(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
-		for stale, values := range map[bool][]string{false: h.Challenge(), true: h.Rechallenge()} {
-			if len(values) != 2 {
-				t.Fatalf("got %d challenges, want 2", len(values))
-			}
-			for i, alg := range []string{"SHA-256", "MD5"} {
-				c, err := digest.ParseChallenge(values[i])
+		strict, old := h.addPhone(h.ann, false), h.addPhone(h.bob, true)
+		for user, alg := range map[string]string{strict.username: "SHA-256", old.username: "MD5", "": "SHA-256", "nobody": "SHA-256"} {
+			for _, stale := range []bool{false, true} {
+				c, err := digest.ParseChallenge(h.Challenge(user, stale))
 				if err != nil || c.Algorithm != alg || c.Realm != realm || !c.SupportsQOP("auth") || c.Stale != stale || c.Nonce == "" {
-					t.Errorf("challenge %d is %+v, %v", i, c, err)
+					t.Errorf("the challenge for %q is %+v, %v", user, c, err)
 				}
 			}
 		}
@@ -323,7 +323,7 @@ func TestANonceOfAnotherProcessIsStale(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := phone.pick(other.Challenge())
+		c := phone.read(other.Challenge(phone.username, false))
 		_, _, err = h.Answer(t.Context(), "INVITE", uri, phone.header(c, "INVITE", 1))
 		h.stale(err)
 		if _, _, err = other.Answer(t.Context(), "INVITE", uri, phone.header(c, "INVITE", 1)); err != nil {
@@ -359,20 +359,27 @@ func TestADestroyedKeyMakesTheDeviceUnknown(t *testing.T) {
 	})
 }
 
-// Whoever can write the table cannot move a password to another device.
+// Whoever can write the table cannot make bob's phone ann's: what is sealed
+// opens under its own device's id only.
 func TestAMovedPasswordDoesNotOpen(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		anns, bobs := h.addPhone(h.ann, false), h.addPhone(h.bob, false)
+		var sealed []byte
+		if err := h.db.QueryRow(t.Context(), `SELECT ha1 FROM devices WHERE id = $1`, string(bobs.device.ID)).Scan(&sealed); err != nil {
+			t.Fatal(err)
+		}
 		err := h.db.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
-			_, err := tx.Exec(ctx, `UPDATE devices SET ha1 = (SELECT ha1 FROM devices WHERE id = $1) WHERE id = $2`,
-				string(bobs.device.ID), string(anns.device.ID))
+			if _, err := tx.Exec(ctx, `DELETE FROM devices WHERE id = $1`, string(bobs.device.ID)); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, `UPDATE devices SET username = $1, ha1 = $2 WHERE id = $3`, bobs.username, sealed, string(anns.device.ID))
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, who, err := anns.answer("INVITE"); err == nil || who != (Principal{}) {
-			t.Errorf("got %v, %v for a moved password, want an error", who, err)
+		if _, who, err := bobs.answer("INVITE"); err == nil || who != (Principal{}) {
+			t.Errorf("bob's phone is %v (%v), want an error", who, err)
 		}
 	})
 }
@@ -426,6 +433,9 @@ func FuzzAuthorization(f *testing.F) {
 		c := a.given
 		if c.Username == "" || len(c.Username) > maxUsername || c.Realm != realm || c.Cnonce == "" || len(c.Cnonce) > maxCnonce || c.Nc < 1 || c.URI == "" {
 			t.Errorf("read %+v", c)
+		}
+		if strings.ContainsFunc(c.Username+c.URI+c.Cnonce+c.Nonce+c.Response, unicode.IsControl) {
+			t.Errorf("read control characters in %+v", c)
 		}
 		if a.right(&h, "INVITE") {
 			t.Error("right without the password")

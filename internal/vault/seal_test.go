@@ -258,6 +258,45 @@ func TestWhatWasMovedOrChangedDoesNotOpen(t *testing.T) {
 	}
 }
 
+// A header that says it is of another rendition is refused, whatever it seals.
+func TestAHeaderOfAnotherRendition(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []byte{0, kinds[Peaks], 99} {
+		_, err := newSeal(counting(32, 0), header{kind: kind}.slot(), place{aProgram, aCall, aTrack, Voice})
+		if !errors.Is(err, yesline.Tampered) {
+			t.Errorf("kind %d: got %v, want does not match", kind, err)
+		}
+	}
+	if _, err := newSeal(counting(32, 0), header{}.slot(), place{aProgram, aCall, aTrack, "nonsense"}); !errors.Is(err, yesline.Tampered) {
+		t.Errorf("a rendition nobody knows: got %v, want does not match", err)
+	}
+}
+
+// Even who has a track's key cannot put another second in its place, nor other
+// rubbish in the place of a damaged one: the log knows each by its hash.
+func TestASecondThatIsNotTheLogs(t *testing.T) {
+	t.Parallel()
+	home := place{aProgram, aCall, aTrack, Voice}
+	o := newObject(t, home, 2)
+	seal, _ := newSeal(o.key, o.slot0, home)
+	rubbish := bytes.Repeat([]byte("rubbish "), slotSize/8)
+	logged := &tree{leaves: []hash{leafHash(o.slots[0]), leafHash(rubbish)}, damaged: map[int64]bool{1: true}}
+	if s, err := logged.second(seal, 1, bytes.Clone(rubbish)); err != nil || s.Payload != nil || s.Present != [13]byte{} {
+		t.Errorf("a second that the log calls damaged: %v", err)
+	}
+	var forged [slotSize]byte
+	s := all([]byte("words that were never said"))
+	if err := seal.second(&forged, 0, &s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := logged.second(seal, 0, forged[:]); !errors.Is(err, yesline.Tampered) {
+		t.Errorf("a forged second: got %v, want does not match", err)
+	}
+	if _, err := logged.second(seal, 1, append(rubbish[1:], 'x')); !errors.Is(err, yesline.Tampered) {
+		t.Errorf("other rubbish: got %v, want does not match", err)
+	}
+}
+
 // A chunk of a form that we never seal does not open, though its seal is good.
 func TestForeignChunksDoNotOpen(t *testing.T) {
 	t.Parallel()

@@ -163,6 +163,8 @@ func TestARowOfSomebodyElseDoesNotOpen(t *testing.T) {
 	w.exec(t, `UPDATE vault_tracks SET person = $1 WHERE id = $2`, string(w.bob), string(track.ID))
 	_, err := w.opener.Read(t.Context(), p, track.ID, 0, 1)
 	refused(t, err, yesline.NotFound)
+	_, err = w.opener.Length(t.Context(), p, track.ID)
+	refused(t, err, yesline.NotFound)
 }
 
 func (w *world) exec(t testing.TB, q string, args ...any) {
@@ -226,6 +228,10 @@ func TestAStoreThatWasTamperedWith(t *testing.T) {
 			is := w.state(t, other.ID)
 			w.exec(t, `UPDATE vault_tracks SET ref_leaf = $1, seconds = $2 WHERE id = $3`, string(is.Closing.Leaf), is.Seconds, string(track.ID))
 		},
+		"a row that points to the closing of an empty waveform": func(t *testing.T, track, _ vault.Track) {
+			ok(t, w.opener.SealRendition(t.Context(), must[consent.Grant](t)(w.consent.Kept(t.Context(), w.call, w.ann)), track.ID, vault.Peaks, nil))
+			w.exec(t, `UPDATE vault_tracks SET ref_leaf = $1, seconds = 0 WHERE id = $2`, w.drawnRef(t, track.ID), string(track.ID))
+		},
 		"an end cut off": func(t *testing.T, track, _ vault.Track) {
 			b := w.file(t, string(track.ID))
 			w.replace(t, string(track.ID), b[:3*vault.SlotSize])
@@ -268,6 +274,17 @@ func TestAStoreThatWasTamperedWith(t *testing.T) {
 			refused(t, err, yesline.Tampered)
 		})
 	}
+}
+
+// Not even the length is another track's.
+func TestALengthIsTheTracksOwn(t *testing.T) {
+	t.Parallel()
+	w := memory(t)
+	track, other := w.record(t, w.ann, upTo(2)...), w.record(t, w.bob, upTo(9)...)
+	w.replace(t, string(track.ID)+".leaves", w.file(t, string(other.ID)+".leaves"))
+	w.exec(t, `UPDATE vault_tracks SET ref_leaf = $1, seconds = 9 WHERE id = $2`, string(w.state(t, other.ID).Closing.Leaf), string(track.ID))
+	_, err := w.opener.Length(t.Context(), w.permit(t, w.signIn(t, w.ann), access.Listen, track.ID), track.ID)
+	refused(t, err, yesline.Tampered)
 }
 
 // What is beyond the end that the log states is no part of the track.
@@ -501,15 +518,19 @@ func TestFinishingAgainChangesNothing(t *testing.T) {
 	ctx := t.Context()
 	ok(t, w.jobs.Start(context.Background()))
 	t.Cleanup(func() { w.jobs.Stop(context.Background()) })
-	track := w.record(t, w.ann, upTo(3)...)
-	before := w.state(t, track.ID)
-	errs := make(chan error, 4)
-	for range 4 {
+	track := w.track(w.ann)
+	writer := w.begin(t, track)
+	w.speak(t, writer, track, upTo(3)...)
+	ok(t, writer.End(ctx))
+	errs := make(chan error, 8)
+	for range 8 {
 		go func() { errs <- w.opener.Finish(ctx, track.ID) }()
 	}
-	for range 4 {
+	for range 8 {
 		ok(t, <-errs)
 	}
+	before := w.state(t, track.ID)
+	ok(t, w.opener.Finish(ctx, track.ID))
 	if after := w.state(t, track.ID); after != before {
 		t.Errorf("before %+v, after %+v", before, after)
 	}

@@ -76,6 +76,9 @@ func state(c Call, all map[yesline.PersonID]consent.Standing, person yesline.Per
 		if all[person].Record == consent.Stopped {
 			return "stopped"
 		}
+		if c.Live {
+			return "recording"
+		}
 		return "kept"
 	}
 	return "silent"
@@ -151,7 +154,12 @@ func voice(c Call, all map[yesline.PersonID]consent.Standing, tracks []Track, pe
 	if mine {
 		v.License = standing.License // what others license is their own affair
 	}
-	if v.State != "kept" && v.State != "stopped" {
+	switch v.State {
+	case "recording":
+		v.Why = "live"
+		return v
+	case "kept", "stopped":
+	default:
 		v.Why = v.State
 		return v
 	}

@@ -24,8 +24,8 @@ func parseRange(header string, total int64) (s span, found bool, err error) {
 		return span{}, false, nil
 	}
 	first, last, ok := strings.Cut(strings.Trim(set, " \t"), "-")
-	if !ok || strings.Contains(set, ",") {
-		return span{}, true, fmt.Errorf("reading a range: it must be one range: %w", yesline.Invalid)
+	if !ok {
+		return span{}, true, fmt.Errorf("reading a range: it has no dash: %w", yesline.Invalid)
 	}
 	if first == "" {
 		n, err := position(last)
@@ -48,8 +48,9 @@ func parseRange(header string, total int64) (s span, found bool, err error) {
 	return span{from: from, to: min(end, total-1) + 1}, true, nil
 }
 
-// position reads digits and nothing else: no sign, no space. Numbers beyond
-// int64 are as good as the largest.
+// position reads digits and nothing else: no sign, no space, and no comma, so
+// that a second range is refused. Numbers beyond int64 are as good as the
+// largest.
 func position(s string) (int64, error) {
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {

@@ -27,7 +27,7 @@ type callRow struct {
 	Other   string // a mask
 	Seconds int64
 	Live    bool
-	Mine    string // state of each voice: kept, stopped, refused, silent, withdrawn, held
+	Mine    string // state of each voice: recording, kept, stopped, refused, silent, withdrawn, held
 	Theirs  string
 }
 
@@ -35,12 +35,12 @@ type callRow struct {
 type voiceView struct {
 	Mine           bool
 	Mask           string
-	State          string // kept, stopped, refused, silent, withdrawn, held
+	State          string // recording, kept, stopped, refused, silent, withdrawn, held
 	At             time.Time
 	Share, License bool
 	Track          string // "" when this person may not hear it
 	Seconds        int64
-	Why            string // when there is no track to hear: refused, silent, withdrawn, held, private, forming, lost
+	Why            string // when there is no track to hear: refused, silent, withdrawn, held, live, private, forming, lost
 }
 
 type callView struct {

@@ -13,11 +13,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"yesline"
 	"yesline/internal/access"
 	"yesline/internal/consent"
 	"yesline/internal/playback"
+	"yesline/internal/session"
 )
 
 // visit asks as somebody known to the sample; "" is nobody.
@@ -76,6 +78,14 @@ func TestAbsentIsForbidden(t *testing.T) {
 				t.Errorf("%s as a stranger: got %d and %d bytes, want the page of what is absent", pattern, got.Code, got.Body.Len())
 			}
 		}
+	}
+	for _, q := range s.questions() {
+		if q.object.ID != access.HouseID && !yesline.IsID(prefixes[q.object.Kind], q.object.ID) {
+			t.Errorf("the gate was asked about a %s that cannot be", q.object.Kind)
+		}
+	}
+	if site.Counts().Malformed == 0 {
+		t.Error("names that cannot be were not counted")
 	}
 	if got := visit(site, s, "", "GET", "/no/such/door", nil); !bytes.Equal(got.Body.Bytes(), want.Body.Bytes()) {
 		t.Error("a door that is not in the table has a page of its own")
@@ -340,7 +350,7 @@ func TestLanes(t *testing.T) {
 		"stopped":   {true, false, "stopped during the call"},
 		"withdrawn": {false, true, "You took your voice back"},
 		"silent":    {false, false, "counts as no"},
-		"live":      {false, false, "Being finished"},
+		"live":      {false, false, "is being recorded"},
 	} {
 		page := visit(site, s, "ann", "GET", "/calls/"+string(callID(name)), nil).Body.String()
 		if strings.Contains(page, mine) != want.mine || strings.Contains(page, theirs) != want.theirs {
@@ -426,6 +436,11 @@ func TestFailures(t *testing.T) {
 		if got.Code != status || strings.Contains(got.Body.String(), "secret") {
 			t.Errorf("%v: got %d, want %d", kind, got.Code, status)
 		}
+	}
+	short := newSample(t)
+	short.House.Window = func(context.Context, access.Permit, yesline.TrackID, int64, int64) ([]byte, error) { return nil, nil }
+	if got := visit(newSite(t, short), short, "ann", "GET", "/tracks/"+string(trkAnn)+"/audio", nil, "Range", "bytes=0-"); got.Code != 500 || got.Header().Get("Content-Range") != "" {
+		t.Errorf("a window that is too short: got %d", got.Code)
 	}
 	s := newSample(t)
 	s.House.Calls = func(context.Context, yesline.PersonID, string, int) ([]Call, string, error) { panic("secret words") }
@@ -633,5 +648,76 @@ func TestEveryPageRenders(t *testing.T) {
 		if _, err := site.pages.render(problemView{Status: status}, ""); err != nil {
 			t.Errorf("the page for %d: %v", status, err)
 		}
+	}
+}
+
+// Only windows that follow each other in one listening become one line.
+func TestFold(t *testing.T) {
+	t.Parallel()
+	at := day
+	line := func(who string, from, seconds int64, ago time.Duration) logLine {
+		return logLine{At: at.Add(-ago), Who: who, What: "listen", Part: "sound", Whose: "yours", From: from, Seconds: seconds, Times: 1}
+	}
+	for name, c := range map[string]struct {
+		below logLine
+		want  int
+	}{
+		"the window before":      {line("you", 8, 32, time.Second), 1},
+		"somebody else's":        {line("other", 8, 32, time.Second), 2},
+		"a gap between":          {line("you", 7, 32, time.Second), 2},
+		"the same again":         {line("you", 40, 32, time.Second), 2},
+		"from another afternoon": {line("you", 8, 32, time.Hour), 2},
+	} {
+		lines := fold(fold(nil, line("you", 40, 32, 0)), c.below)
+		if len(lines) != c.want {
+			t.Errorf("%s: %d lines, want %d", name, len(lines), c.want)
+		}
+		if c.want == 1 && (lines[0].From != 8 || lines[0].Seconds != 64 || lines[0].Times != 2) {
+			t.Errorf("%s: got %+v", name, lines[0])
+		}
+	}
+}
+
+// The house's own socket has doors that the web does not, and asks the same
+// gate about whoever the kernel says is there.
+func TestLocalDoors(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	ask := func(who session.Principal, method, path, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		w := httptest.NewRecorder()
+		site.Local().ServeHTTP(w, r.WithContext(WithPeer(r.Context(), who)))
+		return w
+	}
+	invite := "/local/programs/" + string(program) + "/people"
+	for _, c := range []struct{ method, path, body string }{{"GET", "/local/log", ""}, {"GET", "/local/programs", ""}, {"POST", invite, `{"number":"+12025550142"}`}} {
+		if got := ask(session.Local(1000), c.method, c.path, c.body); got.Code != 200 {
+			t.Errorf("%s as an operator: got %d", c.path, got.Code)
+		}
+		if got := ask(session.Principal{}, c.method, c.path, c.body); got.Code != 404 {
+			t.Errorf("%s as nobody: got %d", c.path, got.Code)
+		}
+		if got := ask(session.Service("finish"), c.method, c.path, c.body); got.Code != 404 {
+			t.Errorf("%s as a machine: got %d", c.path, got.Code)
+		}
+		if got := visit(site, s, "op", c.method, c.path, nil); got.Code != 404 {
+			t.Errorf("%s by the web: got %d", c.path, got.Code)
+		}
+	}
+	if got := ask(session.Local(1000), "GET", "/calls", ""); got.Code != 404 {
+		t.Errorf("a page by the socket: got %d", got.Code)
+	}
+	if got := ask(session.Local(1000), "POST", invite, `{"number":"marker"}`); got.Code != 400 || strings.Contains(got.Body.String(), "marker") {
+		t.Errorf("a bad number: got %d", got.Code)
+	}
+}
+
+// A client that is slow or says too much is cut off.
+func TestTheServerHasLimits(t *testing.T) {
+	t.Parallel()
+	server := newSite(t, newSample(t)).Server()
+	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout <= 0 || server.WriteTimeout <= 0 || server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 || server.MaxHeaderBytes > 64<<10 {
+		t.Errorf("a limit is missing: %+v", server)
 	}
 }

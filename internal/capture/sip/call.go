@@ -19,11 +19,13 @@ import (
 
 // call is one call through the door: a is the contributor's phone, b the trunk.
 type call struct {
-	door *Door
-	ctx  context.Context // of the call; its cause says in words how it ended
-	end  context.CancelCauseFunc
-	live *capture.Live // nil on an emergency call: the room is not told
-	a, b *dialog
+	door  *Door
+	ctx   context.Context // of the call; its cause says in words how it ended
+	end   context.CancelCauseFunc
+	live  *capture.Live // nil on an emergency call: the room is not told
+	a, b  *dialog
+	offer description // the caller\'s
+	late  bool        // or it comes with the ACK
 
 	early    context.Context // ended by sounding when the callee's side sends sound before the answer
 	sounding context.CancelFunc
@@ -63,6 +65,15 @@ func (d *Door) invited(req *sip.Request, tx sip.ServerTransaction) {
 	if !ok {
 		return
 	}
+	offer, late, ok := readOffer(req)
+	if !ok {
+		d.answer(req, tx, 488, "Not Acceptable Here")
+		return
+	}
+	if req.Contact() == nil {
+		d.answer(req, tx, 400, "Bad Request")
+		return
+	}
 	emergency := d.cfg.isEmergency(&req.Recipient) // decided before anything is known or written of the callee
 	if !d.enter(emergency) {
 		d.Counters.Busy.Add(1)
@@ -71,7 +82,7 @@ func (d *Door) invited(req *sip.Request, tx sip.ServerTransaction) {
 	}
 	defer d.leave()
 	d.Counters.Calls.Add(1)
-	c := &call{door: d}
+	c := &call{door: d, offer: offer, late: late}
 	c.ctx, c.end = context.WithCancelCause(d.ctx)
 	c.early, c.sounding = context.WithCancel(context.Background())
 	defer c.end(errDone)
@@ -251,16 +262,6 @@ func (c *call) ringback(ctx context.Context) {
 // from then on; before, nothing of it was heard.
 func (c *call) pickUp(req *sip.Request, tx sip.ServerTransaction, leg *capture.Leg) bool {
 	d := c.door
-	offer, late, ok := readOffer(req)
-	if !ok {
-		d.answer(req, tx, 488, "Not Acceptable Here")
-		return false
-	}
-	contact := req.Contact()
-	if contact == nil || req.From() == nil {
-		d.answer(req, tx, 400, "Bad Request")
-		return false
-	}
 	m, err := openMedia(&d.cfg, &d.Counters, leg)
 	if err != nil {
 		d.cfg.Report.Error("a call was refused", "error", err)
@@ -269,7 +270,7 @@ func (c *call) pickUp(req *sip.Request, tx sip.ServerTransaction, leg *capture.L
 	}
 	remote := req.From().AsTo()
 	dg := &dialog{door: d, call: c, media: m, callID: req.CallID().Value(), tag: newTag(), remote: &remote,
-		target: contact.Address, routes: routeSet(req, false), peer: source(req), theirCSeq: req.CSeq().SeqNo, theirs: offer}
+		target: req.Contact().Address, routes: routeSet(req, false), peer: source(req), theirCSeq: req.CSeq().SeqNo, theirs: c.offer}
 	local := req.To().AsFrom()
 	local.Params = sip.NewParams()
 	local.Params.Add("tag", dg.tag)
@@ -277,8 +278,8 @@ func (c *call) pickUp(req *sip.Request, tx sip.ServerTransaction, leg *capture.L
 	c.a = dg
 	d.keep(dg)
 	dg.ours = ours{id: newSDPID(), version: 1, addr: m.local, codecs: []audio.Codec{audio.PCMU, audio.PCMA}, events: defaultEvents, dir: sendrecv}
-	if !late {
-		dg.settle(offer, offer.codecs[0], dg.peer.Addr(), false)
+	if !c.late {
+		dg.settle(c.offer, c.offer.codecs[0], dg.peer.Addr(), false)
 	}
 	res := sip.NewResponseFromRequest(req, 200, "OK", nil)
 	res.To().Params.Add("tag", dg.tag)
@@ -295,7 +296,7 @@ func (c *call) pickUp(req *sip.Request, tx sip.ServerTransaction, leg *capture.L
 		c.end(errNoACK)
 		return false
 	}
-	if !late {
+	if !c.late {
 		return true
 	}
 	answer, err := readSDP(ack.Body())
@@ -324,7 +325,11 @@ func readOffer(req *sip.Request) (offer description, late, ok bool) {
 // it, and media follows.
 func (d *dialog) settle(theirs description, codec audio.Codec, from netip.Addr, relearn bool) {
 	d.mu.Lock()
+	named := d.theirs.addr
 	d.theirs = theirs
+	if theirs.addr.Addr().IsUnspecified() {
+		d.theirs.addr = named // held the old way: it will come back to where it was
+	}
 	d.ours.codecs, d.ours.events = []audio.Codec{codec}, theirs.events
 	d.ours.dir, d.ours.media, d.ours.audio = theirs.dir.mirror(), theirs.media, theirs.audio
 	d.mu.Unlock()

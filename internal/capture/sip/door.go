@@ -162,6 +162,7 @@ func (d *Door) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening for SIP on %s: %w", d.cfg.Listen, err)
 	}
+	conn.SetReadBuffer(readBuffer) // as much of it as the system allows
 	d.here = conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	d.conn = conn
 	d.gate = &gate{PacketConn: conn, door: d, seen: map[netip.Addr]*visitor{}}
@@ -170,6 +171,8 @@ func (d *Door) Start(ctx context.Context) error {
 	d.serving.Go(func() { d.server.ServeUDP(d.gate) })
 	return nil
 }
+
+const readBuffer = 1 << 20 // bytes of messages that wait while the gate is busy
 
 // Address is where the door listens.
 func (d *Door) Address() netip.AddrPort { return d.here }

@@ -197,12 +197,10 @@ func (d *Door) brings(data []byte, from *net.UDPAddr) bool {
 func (d *Door) challenge(req *sip.Request, stale bool) *sip.Response {
 	d.Counters.Challenged.Add(1)
 	res := sip.NewResponseFromRequest(req, sip.StatusUnauthorized, "Unauthorized", nil)
-	values := d.sessions.Challenge()
-	if stale {
-		values = d.sessions.Rechallenge()
+	user := ""
+	if from := req.From(); from != nil {
+		user = from.Address.User
 	}
-	for _, c := range values {
-		res.AppendHeader(sip.NewHeader("WWW-Authenticate", c))
-	}
+	res.AppendHeader(sip.NewHeader("WWW-Authenticate", d.sessions.Challenge(user, stale)))
 	return res
 }

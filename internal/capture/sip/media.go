@@ -167,7 +167,11 @@ func (m *media) admit(p *rtp.Packet, data []byte, from netip.AddrPort) (kind, au
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.agreed || !m.locked && !slices.Contains(m.allowed[:], from.Addr()) || m.locked && (from != m.source || p.SSRC != m.ssrc) {
+	if !m.agreed {
+		m.count.Odd.Add(1) // sound ahead of its answer
+		return dropped, 0
+	}
+	if !m.locked && !slices.Contains(m.allowed[:], from.Addr()) || m.locked && (from != m.source || p.SSRC != m.ssrc) {
 		m.count.Foreign.Add(1)
 		return dropped, 0
 	}

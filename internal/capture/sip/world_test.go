@@ -242,3 +242,10 @@ func power(c *phone.Call, d time.Duration, hz float64) float64 {
 	heard = heard[max(0, len(heard)-int(d.Milliseconds())*8):]
 	return audio.Power(audio.Codec(c.Codec()).Decode(nil, heard), hz)
 }
+
+// shortly is a context for what should not happen.
+func shortly(w *world) context.Context {
+	ctx, cancel := context.WithTimeout(w.ctx, 300*time.Millisecond)
+	w.t.Cleanup(cancel)
+	return ctx
+}

@@ -161,8 +161,7 @@ class YesPlayer extends HTMLElement {
     lane.audio.addEventListener("ended", () => { if (lane === this.lead()) { this.pause(); this.seek(0); } });
     lane.audio.addEventListener("error", () => this.failed());
     // When one voice waits for its next window, the others wait with it.
-    lane.audio.addEventListener("waiting", () => { if (this.playing) this.hold(lane); });
-    lane.audio.addEventListener("playing", () => { if (this.playing) this.resume(); });
+    for (const name of ["waiting", "canplay", "playing"]) lane.audio.addEventListener(name, () => this.together());
     let dragging = false;
     const point = (/** @type {PointerEvent} */ e) => {
       const box = lane.strip.getBoundingClientRect();
@@ -211,15 +210,16 @@ class YesPlayer extends HTMLElement {
     this.tell();
   }
 
-  /** @param {YesLane} late */
-  hold(late) {
-    for (const lane of this.chosen()) if (lane !== late) lane.audio.pause();
-  }
-
-  resume() {
-    const lanes = this.chosen().filter((lane) => this.at < lane.seconds);
-    if (lanes.some((lane) => lane.audio.readyState < 3)) return;
-    for (const lane of lanes) if (lane.audio.paused && !lane.audio.ended) lane.audio.play().catch(() => {});
+  // While one voice has nothing to play yet, those that have are paused. The
+  // late one is never paused: a paused voice may stop fetching.
+  together() {
+    if (!this.playing) return;
+    const lanes = this.chosen().filter((lane) => this.at < lane.seconds && !lane.audio.ended);
+    const late = lanes.some((lane) => lane.audio.readyState < 3);
+    for (const lane of lanes) {
+      if (late && lane.audio.readyState >= 3) lane.audio.pause();
+      else if (!late && lane.audio.paused) lane.audio.play().catch(() => {});
+    }
   }
 
   choose() {
