@@ -229,8 +229,11 @@ func (d *decision) allowed() []audit.Entry {
 }
 
 // refused is the entry of a no. It belongs to who asked and to nobody else:
-// whose the object is, is not for the log of a refusal to tell.
+// whose the object is, is not for the log of a refusal to tell. Nor does it
+// keep the caller's detail, which may have been worded with knowledge of the
+// object (how long a voice is) that one who may not have it could read here.
 func (d *decision) refused() audit.Entry {
+	d.detail = nil
 	e := d.entry("refused", d.who.Program(), d.asked)
 	if p := d.who.Person(); p != "" {
 		e.Subjects = []yesline.PersonID{p}

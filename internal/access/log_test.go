@@ -28,7 +28,9 @@ func TestTheLogTakesWhatTheGateWrites(t *testing.T) {
 	}
 	signer, _ := note.NewSigner(private)
 	verifier, _ := note.NewVerifier(public)
-	clear := func(_ context.Context, _ yesline.ProgramID, _ yesline.PersonID, _, data []byte) ([]byte, error) { return data, nil }
+	clear := func(_ context.Context, _ yesline.ProgramID, _ yesline.PersonID, _, data []byte) ([]byte, error) {
+		return data, nil
+	}
 	log.Begin(audit.Keys{Seal: clear, Open: clear, Signer: signer, Verifier: verifier})
 	t.Cleanup(log.Close)
 

@@ -65,7 +65,6 @@ type App struct {
 	failures error
 
 	pages net.Listener
-	local net.Listener
 }
 
 // New builds a house in cfg.Data and migrates its databases; it serves nothing

@@ -258,6 +258,17 @@ func TestReceiptsVerifyOffline(t *testing.T) {
 			t.Errorf("a receipt with another %s verifies", field)
 		}
 	}
+	// Another checkpoint of the same words under no signature of the house's.
+	var whole struct{ Checkpoint string }
+	json.Unmarshal(data, &whole)
+	words, signature, _ := strings.Cut(whole.Checkpoint, "\n\n")
+	at := len(signature) - 20
+	unsigned := words + "\n\n" + signature[:at] + strings.Repeat("A", 8) + signature[at+8:]
+	r["checkpoint"] = unsigned
+	bytes, _ := json.Marshal(r)
+	if _, err := audit.VerifyReceipt(bytes, key); !errors.Is(err, yesline.Tampered) {
+		t.Errorf("a receipt without the house's signature: %v", err)
+	}
 	other := keystest.Open(t, dbtest.SQLite(t))
 	if _, err := audit.VerifyReceipt(data, other.Log.VerifierKey()); !errors.Is(err, yesline.Tampered) {
 		t.Errorf("a receipt of another house: %v", err)

@@ -370,6 +370,36 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	})
+	t.Run("a no is being written down", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 20*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.press("1")
+			time.Sleep(3 * time.Second)
+			locked := make(chan error, 1)
+			go func() {
+				locked <- s.Content.Transact(context.Background(), func(context.Context, *db.Tx) error {
+					time.Sleep(4 * time.Second) // somebody holds the one writer
+					return nil
+				})
+			}()
+			time.Sleep(100 * time.Millisecond)
+			track := s.kept()[s.ann.leg.ID].ID
+			before := s.sealedSeconds(track)
+			s.bob.press("*9") // under the strict rule this is about ann's voice too
+			time.Sleep(3500 * time.Millisecond)
+			if got := s.sealedSeconds(track); got > before {
+				t.Errorf("%d seconds of ann were sealed while bob's stop was being written down", got-before)
+			}
+			ok(t, <-locked)
+			time.Sleep(2 * time.Second)
+			s.end()
+			s.records(s.ann, before)
+		})
+	})
 	t.Run("an answer cannot be written", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

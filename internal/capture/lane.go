@@ -155,6 +155,14 @@ func (l *lane) drop() {
 	clear(l.open[:])
 }
 
+// dropped tells how many units came too late or twice, and how many packets
+// were of no use.
+func (l *lane) dropped() (late, odd, twice int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.late, l.odd, l.twice
+}
+
 // shift hands out the seconds that end before elapsed.
 func (l *lane) shift(elapsed time.Duration) (out []*second) {
 	for time.Duration(l.next+1)*time.Second <= elapsed {

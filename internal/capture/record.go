@@ -122,6 +122,9 @@ func (r *recorder) look() {
 func (r *recorder) run(ctx context.Context) {
 	why := r.keep(ctx)
 	r.leg.lane.CompareAndSwap(r.lane, nil)
+	if late, odd, twice := r.lane.dropped(); late+odd+twice > 0 {
+		r.leg.live.room.report().Info("packets were not kept", "call", r.leg.live.ID, "leg", r.leg.ID, "late", late, "odd", odd, "twice", twice)
+	}
 	if why != nil {
 		r.lane.drop()
 		r.leg.mu.Lock()

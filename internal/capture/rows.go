@@ -110,7 +110,9 @@ func (r *Room) ended(ctx context.Context, c *Live, ending string) error {
 			return err
 		}
 		recording, _ := c.words()
-		_, err := r.Log.Record(ctx, tx, c.entry("call.ended", map[string]string{"recording": recording, "ending": ending}))
+		e := c.entry("call.ended", map[string]string{"recording": recording, "ending": ending})
+		e.Actor = "svc:capture" // either may have hung up
+		_, err := r.Log.Record(ctx, tx, e)
 		return err
 	})
 }

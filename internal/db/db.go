@@ -282,13 +282,14 @@ func retryable(err error) bool {
 // kind adds the house's kind to an error of a driver.
 func (d *DB) kind(err error) error {
 	if lite := (*sqlite.Error)(nil); errors.As(err, &lite) {
+		if code := lite.Code(); code == 1555 || code == 2067 { // CONSTRAINT_PRIMARYKEY, CONSTRAINT_UNIQUE
+			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Conflict, err)
+		}
 		switch lite.Code() & 0xff {
 		case 5, 6: // BUSY, LOCKED
 			return fmt.Errorf("%s database is locked: %w: %w", d.Name, yesline.Unavailable, err)
 		case 13: // FULL
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Full, err)
-		case 19: // CONSTRAINT
-			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Conflict, err)
 		case 10: // IOERR
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Unavailable, err)
 		}
@@ -297,7 +298,7 @@ func (d *DB) kind(err error) error {
 		switch pg.Code {
 		case "53100":
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Full, err)
-		case "23505":
+		case "23505", "40001", "40P01":
 			return fmt.Errorf("%s database: %w: %w", d.Name, yesline.Conflict, err)
 		}
 	}

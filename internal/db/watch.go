@@ -23,7 +23,6 @@ type Watches struct {
 	db    *DB
 	mu    sync.Mutex // guards held and their counts
 	held  map[string]*watched
-	wake  chan struct{}
 	end   chan struct{}
 	done  chan struct{}
 	start sync.Once
@@ -45,7 +44,7 @@ type Held struct {
 }
 
 func newWatches(d *DB) *Watches {
-	return &Watches{db: d, held: map[string]*watched{}, wake: make(chan struct{}, 1),
+	return &Watches{db: d, held: map[string]*watched{},
 		end: make(chan struct{}), done: make(chan struct{})}
 }
 
@@ -122,7 +121,6 @@ func (w *Watches) run() {
 		case <-w.end:
 			return
 		case <-tick.C:
-		case <-w.wake:
 		}
 		w.mu.Lock()
 		subjects := make([]string, 0, len(w.held))

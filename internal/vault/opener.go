@@ -34,7 +34,7 @@ type Opener struct {
 	Content *db.DB
 	Jobs    *db.Jobs
 	Blobs   Blobs
-	Keys    opening
+	Keys    opener
 	Log     logbook
 
 	// Ask is the gate's: the Opener asks it like everybody before it finishes

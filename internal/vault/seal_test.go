@@ -297,6 +297,29 @@ func TestASecondThatIsNotTheLogs(t *testing.T) {
 	}
 }
 
+// Nor is one waveform of a track another: both are sealed under its key.
+func TestAWaveformThatIsNotTheLogs(t *testing.T) {
+	t.Parallel()
+	p, key, h := place{aProgram, aCall, aTrack, Peaks}, counting(32, 0), newHeader(byte(pieces), Peaks)
+	logged, leaves, err := sealPieces(key, h, p, counting(9000, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, _ := sealPieces(key, h, p, counting(9000, 2))
+	t1 := &tree{seconds: 2, bytes: 9000, root: treeRoot(leaves)}
+	seal, _ := newSeal(key, h.slot(), p)
+	if got, err := openPieces(seal, bytes.Clone(logged[slotSize:]), t1); err != nil || !bytes.Equal(got, counting(9000, 1)) {
+		t.Fatalf("the one that is in the log: %v", err)
+	}
+	if _, err := openPieces(seal, other[slotSize:], t1); !errors.Is(err, yesline.Tampered) {
+		t.Errorf("another: got %v, want does not match", err)
+	}
+	t1.bytes = 8999
+	if _, err := openPieces(seal, logged[slotSize:], t1); !errors.Is(err, yesline.Tampered) {
+		t.Errorf("of another length: got %v, want does not match", err)
+	}
+}
+
 // A chunk of a form that we never seal does not open, though its seal is good.
 func TestForeignChunksDoNotOpen(t *testing.T) {
 	t.Parallel()

@@ -206,7 +206,8 @@ func (w *Writer) put(n int64, s *Second) error {
 }
 
 // End takes no more seconds, waits until all are on the disk, and commits the
-// end of the track with the job that finishes it. When the commit fails the
+// end of the track with the job that finishes it, also of a recording that a
+// full disk ended. When the commit fails the
 // Sealer tries again until it is closed; End may be called again.
 func (w *Writer) End(ctx context.Context) error {
 	w.mu.Lock()

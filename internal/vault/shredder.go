@@ -23,10 +23,8 @@ var shredder = session.Service("shred")
 type Shredder struct {
 	Content *db.DB
 	Blobs   Blobs
-	Keys    interface {
-		DestroyTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) (audit.Ref, error)
-	}
-	Log logbook
+	Keys    destroyer
+	Log     logbook
 }
 
 // Shred destroys every track of a person in a call, with all that was derived

@@ -16,6 +16,7 @@ import (
 
 	"yesline"
 	"yesline/internal/audio"
+	"yesline/internal/audit"
 	"yesline/internal/db"
 	"yesline/internal/keys"
 )
@@ -107,8 +108,11 @@ type (
 	minter interface {
 		MintTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) (keys.Data, error)
 	}
-	opening interface {
+	opener interface {
 		OpenTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) (keys.Data, error)
 		CloseTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) error
+	}
+	destroyer interface {
+		DestroyTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) (audit.Ref, error)
 	}
 )

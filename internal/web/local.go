@@ -112,7 +112,7 @@ func (s *Site) localPrograms(ctx context.Context, _ asked) (any, error) {
 	all, err := s.house.Programs(ctx)
 	list := []LocalProgram{}
 	for _, p := range all {
-		list = append(list, LocalProgram{p.ID, p.Name})
+		list = append(list, LocalProgram(p))
 	}
 	return list, err
 }

@@ -65,7 +65,9 @@ func inWords(e audit.Entry, c Call, me yesline.PersonID, owner map[string]yeslin
 	l := logLine{At: time.UnixMilli(e.AtMillis).UTC(), Who: actor(e.Actor, c, me), What: e.Verb, Part: e.Detail["part"], Purpose: e.Detail["purpose"],
 		Refused: e.Result == "refused", Times: 1}
 	l.From, _ = strconv.ParseInt(e.Detail["from"], 10, 64)
-	l.Seconds, _ = strconv.ParseInt(e.Detail["seconds"], 10, 64)
+	if l.Part == "sound" { // other entries tell seconds that never left
+		l.Seconds, _ = strconv.ParseInt(e.Detail["seconds"], 10, 64)
+	}
 	if p, ok := owner[e.Object]; ok {
 		l.Whose = "theirs"
 		if p == me {

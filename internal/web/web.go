@@ -25,7 +25,7 @@ import (
 type House struct {
 	Log    *slog.Logger // nil: nothing is logged
 	Secure bool         // people reach us by TLS, ours or a proxy's: cookies are Secure, HSTS is sent
-	LogKey string       // the log's public key, in words for `yesline audit verify --key`
+	LogKey string       // the log's public key, as `yesline receipt verify --key` takes it
 
 	// Who asks, and whether they may.
 	Redeem func(ctx context.Context, token string) (cookie string, who session.Principal, err error)
@@ -93,7 +93,7 @@ type Track struct {
 type Receipt struct {
 	Statement audit.Entry
 	Call      yesline.CallID // "" when it is about no call
-	JSON      []byte         // what `yesline audit verify` reads
+	JSON      []byte         // what `yesline receipt verify` reads
 }
 
 // Checkpoint is the newest signed state of the log.

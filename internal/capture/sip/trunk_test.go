@@ -154,7 +154,11 @@ func TestCancelWaitsForAnAnswer(t *testing.T) {
 	ann := w.dial(bobNumber)
 	invite := c.gets("INVITE")
 	ok(t, ann.Hangup(w.ctx))
-	time.Sleep(100 * time.Millisecond)
+	buf := make([]byte, 2048)
+	c.conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	if n, err := c.conn.Read(buf); err == nil && strings.HasPrefix(string(buf[:n]), "CANCEL ") {
+		t.Error("a CANCEL came before any sign of life")
+	}
 	c.says(invite, "100 Trying", "b", "")
 	c.says(c.gets("CANCEL"), "200 OK", "b", "")
 	c.says(invite, "487 Request Terminated", "b", "")
