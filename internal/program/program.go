@@ -8,6 +8,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -43,10 +44,13 @@ func Open(ctx context.Context, content *db.DB, log *audit.Log, mint func(context
 
 const nameMost = 80
 
+var countryForm = regexp.MustCompile(`^[A-Z]{2}$`)
+
 // Add makes a program: keys first, then the row.
 func (p *Programs) Add(ctx context.Context, t Terms) (yesline.ProgramID, error) {
 	t.Name = strings.TrimSpace(t.Name)
-	if t.Name == "" || utf8.RuneCountInString(t.Name) > nameMost || len(t.Country) != 2 {
+	t.Country = strings.ToUpper(t.Country)
+	if t.Name == "" || utf8.RuneCountInString(t.Name) > nameMost || !countryForm.MatchString(t.Country) {
 		return "", fmt.Errorf("a program has a name of 1 to %d letters and a country of two: %w", nameMost, yesline.Invalid)
 	}
 	t.ID = yesline.NewProgramID()
@@ -55,7 +59,7 @@ func (p *Programs) Add(ctx context.Context, t Terms) (yesline.ProgramID, error) 
 	}
 	err := p.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO programs (id, name, one_sided, country, created) VALUES ($1, $2, $3, $4, $5)`,
-			string(t.ID), t.Name, t.OneSided, strings.ToUpper(t.Country), db.Millis(time.Now())); err != nil {
+			string(t.ID), t.Name, t.OneSided, t.Country, db.Millis(time.Now())); err != nil {
 			return err
 		}
 		_, err := p.log.Record(ctx, tx, audit.Entry{Program: t.ID, Actor: "svc:program", Verb: "program.added", Object: string(t.ID), Result: "done"})

@@ -1,0 +1,374 @@
+package app_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"yesline"
+	"yesline/internal/app"
+	"yesline/internal/audio"
+	"yesline/internal/consent"
+	"yesline/internal/phone"
+	"yesline/internal/vault"
+)
+
+// The benchmarks measure a house in a process of its own, so that what the
+// clients cost is not counted. The process is this test binary once more, in
+// TestHouseToMeasure.
+const measured = "YESLINE_BENCH_HOUSE"
+
+// offer is what the measured house tells those who measure it.
+type offer struct {
+	URL, Track, Token, SIP string
+	Phones                 []account
+}
+
+type account struct{ User, Password string }
+
+const (
+	benchSeconds = 600 // length of the recording that is served
+	benchCalls   = 40
+)
+
+// TestHouseToMeasure is no test: it serves until its standard input ends.
+func TestHouseToMeasure(t *testing.T) {
+	trunk := os.Getenv(measured)
+	if trunk == "" {
+		t.Skip("it is started by the benchmarks")
+	}
+	ctx := t.Context()
+	cfg := app.Defaults()
+	cfg.Data, cfg.HTTP, cfg.SIP = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Trunk = app.Trunk{Address: trunk, CallerID: "+12025550100"}
+	a, err := app.New(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	program, err := a.Programs.First(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := offer{URL: "http://" + a.PagesAddress(), SIP: a.Phones.Address().String()}
+	var people []yesline.PersonID
+	for i := range benchCalls {
+		number, _ := yesline.NewPhone(fmt.Sprintf("+1202555%04d", i))
+		person, err := a.People.Meet(ctx, program, number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		people = append(people, person)
+		_, user, password, err := a.Sessions.AddDevice(ctx, program, person, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Phones = append(o.Phones, account{user, string(password.Bytes())})
+	}
+	o.Track = string(seal(t, a, program, people[0], people[1]))
+	if o.Token, err = a.Sessions.LinkFor(ctx, program, people[0]); err != nil {
+		t.Fatal(err)
+	}
+	line, _ := json.Marshal(o)
+	fmt.Printf("\nOFFER %s\n", line)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// seal records ten minutes as capture does, in one go.
+func seal(t *testing.T, a *app.App, program yesline.ProgramID, owner, other yesline.PersonID) yesline.TrackID {
+	t.Helper()
+	ctx, call := t.Context(), yesline.NewCallID()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(a.Consent.Open(ctx, call, program, []consent.Party{{Person: owner}, {Person: other}}))
+	for _, p := range []yesline.PersonID{owner, other} {
+		must(a.Consent.Answer(ctx, consent.Answer{Call: call, Person: p, Purpose: consent.Record, Yes: true,
+			Evidence: consent.Evidence{Channel: "keypad", AtMillis: time.Now().UnixMilli(), Keys: "1"}}))
+	}
+	must(a.Keys.MintVoice(ctx, program, owner))
+	lease, err := a.Consent.Lease(ctx, call, owner)
+	must(err)
+	defer lease.Close()
+	grant, err := lease.Grant(ctx)
+	must(err)
+	track := vault.Track{ID: yesline.NewTrackID(), Call: call, Leg: yesline.NewLegID(), Program: program, Person: owner, Codec: audio.PCMU}
+	w, err := a.Capture.Sealer.Begin(ctx, grant, track)
+	must(err)
+	second := &vault.Second{Codec: audio.PCMU, Payload: audio.PCMU.Encode(nil, audio.Tone(300, 1000, 9000))}
+	for i := range 100 {
+		second.Present[i/8] |= 1 << (i % 8)
+	}
+	for n := range int64(benchSeconds) {
+		if grant, err = lease.Grant(ctx); err != nil {
+			t.Fatal(err)
+		}
+		must(w.Put(grant, n, second))
+	}
+	must(w.End(ctx))
+	for {
+		found, err := a.Register.ByID(ctx, []string{string(track.ID)})
+		must(err)
+		if found[string(track.ID)].Finished {
+			return track.ID
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// measuredHouse starts the house and gives its offer and its process.
+func measuredHouse(b *testing.B, trunk string) (offer, int) {
+	b.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHouseToMeasure$", "-test.v")
+	cmd.Env = append(os.Environ(), measured+"="+trunk, "GOMAXPROCS=2")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+	})
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), "OFFER "); ok {
+			var o offer
+			if err := json.Unmarshal([]byte(text), &o); err != nil {
+				b.Fatal(err)
+			}
+			go io.Copy(io.Discard, stdout)
+			return o, cmd.Process.Pid
+		}
+	}
+	b.Fatal("the house did not open")
+	return offer{}, 0
+}
+
+// cpuTime is the processor time that a process has used, in steps of 10 ms.
+func cpuTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// A 64 KiB range of a ten-minute recording through session, gate, durable
+// entry, checking against the log and decryption, by 16 clients at once.
+func BenchmarkRange64KiB(b *testing.B) {
+	o, pid := measuredHouse(b, "127.0.0.1:9")
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	signIn, err := client.Post(o.URL+"/in/"+o.Token, "", nil)
+	if err != nil || len(signIn.Cookies()) == 0 {
+		b.Fatal("signing in", err)
+	}
+	signIn.Body.Close()
+	cookie := signIn.Cookies()[0]
+	const window, clients = 64 << 10, 16
+	get := func(n int64) error {
+		from := 44 + n*window%(benchSeconds*16000-window)
+		r, err := http.NewRequestWithContext(context.Background(), "GET", o.URL+"/tracks/"+o.Track+"/audio", nil)
+		if err != nil {
+			return err
+		}
+		r.AddCookie(cookie)
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+window-1))
+		answer, err := client.Do(r)
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		size, err := io.Copy(io.Discard, answer.Body)
+		if err == nil && (size != window || answer.StatusCode != http.StatusPartialContent) {
+			err = fmt.Errorf("%d bytes with status %d", size, answer.StatusCode)
+		}
+		return err
+	}
+	if err := get(0); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(window)
+	before := cpuTime(b, pid)
+	b.ResetTimer()
+	var running sync.WaitGroup
+	next := make(chan int64, clients)
+	waits := make([][]time.Duration, clients)
+	for c := range clients {
+		running.Go(func() {
+			for n := range next {
+				began := time.Now()
+				if err := get(n); err != nil {
+					b.Error(err)
+				}
+				waits[c] = append(waits[c], time.Since(began))
+			}
+		})
+	}
+	for n := range b.N {
+		next <- int64(n)
+	}
+	close(next)
+	running.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64((cpuTime(b, pid)-before).Microseconds())/float64(b.N), "server-cpu-us/op")
+	b.ReportMetric(percentile(waits, 0.99), "p99-ms")
+}
+
+func percentile(waits [][]time.Duration, p float64) float64 {
+	var all []float64
+	for _, w := range waits {
+		for _, d := range w {
+			all = append(all, float64(d.Microseconds())/1000)
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	// A selection is enough: count how many are below.
+	low, high := 0.0, 0.0
+	for _, v := range all {
+		high = max(high, v)
+	}
+	for range 40 {
+		middle, below := (low+high)/2, 0
+		for _, v := range all {
+			if v <= middle {
+				below++
+			}
+		}
+		if float64(below) < p*float64(len(all)) {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return high
+}
+
+// An empty folder to a house that answers.
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		cfg := app.Defaults()
+		cfg.Data, cfg.HTTP = filepath.Join(b.TempDir(), "data"), "127.0.0.1:0"
+		b.StartTimer()
+		a, err := app.New(b.Context(), cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := a.Start(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := a.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+// Live calls that everybody agreed to: bridged, both voices sealed. One
+// operation is ten seconds of all of them.
+func BenchmarkLiveCalls(b *testing.B) {
+	trunk, err := phone.NewTrunk("127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(trunk.Close)
+	o, pid := measuredHouse(b, trunk.Address())
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	var ends sync.WaitGroup
+	var mu sync.Mutex
+	var calls []*phone.Call
+	talk := bytes.Repeat(audio.PCMU.Encode(nil, audio.Tone(300, 1000, 9000)), 120)
+	side := func(c *phone.Call, err error) {
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		mu.Lock()
+		calls = append(calls, c)
+		mu.Unlock()
+		for range 8 { // a 1 counts only after the question; pressing again does no harm
+			time.Sleep(3 * time.Second)
+			c.Press(ctx, "1")
+		}
+		c.Say(talk)
+	}
+	for i, acc := range o.Phones {
+		callee, err := phone.New(phone.Config{Listen: "127.0.0.1:0"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		caller, err := phone.New(phone.Config{Listen: "127.0.0.1:0", User: acc.User, Password: acc.Password})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(callee.Close)
+		b.Cleanup(caller.Close)
+		number := fmt.Sprintf("+1303555%04d", i)
+		trunk.Connect(number, callee)
+		ends.Go(func() { side(callee.Answer(ctx)) })
+		ends.Go(func() { side(caller.Call(ctx, o.SIP, number)) })
+		time.Sleep(100 * time.Millisecond)
+	}
+	ends.Wait()
+	if b.Failed() {
+		return
+	}
+	const span = 10 * time.Second
+	heard := func() (n int) {
+		for _, c := range calls {
+			n += len(c.Heard())
+		}
+		return n
+	}
+	b.ResetTimer()
+	var used time.Duration
+	packets := 0
+	for b.Loop() {
+		before, had := cpuTime(b, pid), heard()
+		time.Sleep(span)
+		used += cpuTime(b, pid) - before
+		packets += (heard() - had) / (audio.Rate / 50)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(packets), "cpu-us/packet")
+	b.ReportMetric(float64(benchCalls)*float64(span)*float64(b.N)/float64(used), "calls/core")
+	b.ReportMetric(float64(packets)/float64(b.N)/float64(2*benchCalls*50*10)*100, "%-heard")
+}
+
