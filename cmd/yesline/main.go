@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,45 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.SetFlagErrorFunc(wrongFlag)
 	root.AddCommand(serveCommand(), demoCommand(), auditCommand(), receiptCommand(), inviteCommand(), versionCommand())
+	strict(root)
 	return root
+}
+
+// strict makes every command line that cannot be meant a usage error, which
+// repeats nothing of it: what was mistyped may be a number. A command that only
+// groups others is one too, so that a check that did not run never exits 0.
+func strict(c *cobra.Command) {
+	wrong := func(c *cobra.Command) error { return fmt.Errorf("%w: %s; see --help", errUsage, c.UseLine()) }
+	if args := c.Args; args != nil {
+		c.Args = func(c *cobra.Command, given []string) error {
+			if args(c, given) != nil {
+				return wrong(c)
+			}
+			return nil
+		}
+	}
+	if !c.Runnable() {
+		c.Args = cobra.ArbitraryArgs
+		c.RunE = func(c *cobra.Command, given []string) error {
+			if c.HasParent() || len(given) > 0 {
+				return wrong(c)
+			}
+			return c.Help()
+		}
+	}
+	for _, sub := range c.Commands() {
+		strict(sub)
+	}
+}
+
+// wrongFlag tells which flag was given a wrong value, and not the value.
+func wrongFlag(c *cobra.Command, err error) error {
+	what := "a flag that is not known, or lacks its value"
+	if _, flag, found := strings.Cut(err.Error(), `" for "`); found {
+		flag, _, _ = strings.Cut(flag, `"`)
+		what = flag + " does not take that value"
+	}
+	return fmt.Errorf("%w: %s; see %s --help", errUsage, what, c.CommandPath())
 }

@@ -138,7 +138,11 @@ func seal(t *testing.T, a *app.App, program yesline.ProgramID, owner, other yesl
 // measuredHouse starts the house and gives its offer and its process.
 func measuredHouse(b *testing.B, trunk string) (offer, int) {
 	b.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHouseToMeasure$", "-test.v")
+	args := []string{"-test.run=^TestHouseToMeasure$", "-test.v"}
+	if profile := os.Getenv("YESLINE_BENCH_PROFILE"); profile != "" { // a file for the house's CPU profile
+		args = append(args, "-test.cpuprofile="+profile)
+	}
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), measured+"="+trunk, "GOMAXPROCS=2")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -95,8 +95,11 @@ func (c *Config) Read(path string) error {
 		return fmt.Errorf("the configuration is over 1 MiB: %w", yesline.Invalid)
 	}
 	meta, err := toml.DecodeFile(path, c)
+	if wrong := (toml.ParseError{}); errors.As(err, &wrong) { // its own text repeats what stands there
+		return fmt.Errorf("the configuration cannot be read at line %d (%s): %w", wrong.Position.Line, wrong.LastKey, yesline.Invalid)
+	}
 	if err != nil {
-		return fmt.Errorf("reading the configuration: %w: %w", yesline.Invalid, err)
+		return fmt.Errorf("reading the configuration: %w", err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return fmt.Errorf("the configuration has no setting called %q: %w", unknown[0].String(), yesline.Invalid)

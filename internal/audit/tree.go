@@ -55,6 +55,11 @@ func (l *Log) number() {
 func (l *Log) Flush(ctx context.Context) error {
 	l.sequencing.Lock()
 	defer l.sequencing.Unlock()
+	return l.flush(ctx)
+}
+
+// flush is Flush for whoever holds sequencing.
+func (l *Log) flush(ctx context.Context) error {
 	for _, origin := range l.origins {
 		for {
 			n, err := l.drain(ctx, origin)

@@ -35,10 +35,7 @@ func (r *Report) problem(format string, args ...any) {
 // reordered row is named. Memory stays flat; time is linear in the log.
 func (l *Log) Verify(ctx context.Context) (Report, error) {
 	r := Report{Problems: []string{}, Key: l.VerifierKey()}
-	if err := l.Flush(ctx); err != nil {
-		return r, err
-	}
-	checkpoints, err := l.checkpoints(ctx, &r)
+	checkpoints, err := l.settled(ctx, &r)
 	if err != nil {
 		return r, err
 	}
@@ -46,17 +43,35 @@ func (l *Log) Verify(ctx context.Context) (Report, error) {
 		last := checkpoints[len(checkpoints)-1]
 		r.Entries, r.Checkpoint = last.Size, last.Note
 	}
-	var head int64
-	if err := l.content.QueryRow(ctx, `SELECT size FROM audit_head WHERE one = 1`).Scan(&head); err != nil {
+	head, signed, err := l.ends(ctx)
+	if err != nil {
 		return r, err
 	}
-	if head != r.Entries {
-		r.problem("the tree counts %d entries, the newest checkpoint signed %d", head, r.Entries)
+	if head != signed {
+		r.problem("the tree counts %d entries, the newest checkpoint signed %d", head, signed)
 	}
 	if err := l.verifyRows(ctx, &r, checkpoints); err != nil {
 		return r, err
 	}
 	return r, l.strays(ctx, &r)
+}
+
+// settled numbers what is pending and reads the checkpoints before anything
+// else is numbered: each number they sign stands beside its leaf by then.
+func (l *Log) settled(ctx context.Context, r *Report) ([]Checkpoint, error) {
+	l.sequencing.Lock()
+	defer l.sequencing.Unlock()
+	if err := l.flush(ctx); err != nil {
+		return nil, err
+	}
+	return l.checkpoints(ctx, r)
+}
+
+// ends reads, in one look, where the tree ends and where the newest checkpoint
+// does: the log of a running house grows meanwhile.
+func (l *Log) ends(ctx context.Context) (head, signed int64, err error) {
+	err = l.content.QueryRow(ctx, `SELECT size, (SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints) FROM audit_head WHERE one = 1`).Scan(&head, &signed)
+	return head, signed, err
 }
 
 func (l *Log) checkpoints(ctx context.Context, r *Report) ([]Checkpoint, error) {
@@ -214,25 +229,35 @@ func (l *Log) straysOf(ctx context.Context, d *db.DB, r *Report) error {
 		return err
 	}
 	r.Pending += pending
-	q := `SELECT id, seq FROM audit_leaves WHERE seq >= $1 OR seq < 0 ORDER BY id LIMIT 100`
-	args := []any{r.Entries}
-	rows, err := d.Query(ctx, q, args...)
+	rows, err := d.Query(ctx, `SELECT seq FROM audit_leaves WHERE seq >= $1 OR seq < 0 ORDER BY seq < 0 DESC, seq DESC LIMIT 100`, r.Entries)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
+	var outside []int64
 	for rows.Next() {
-		var id string
 		var seq int64
-		if err := rows.Scan(&id, &seq); err != nil {
+		if err := rows.Scan(&seq); err != nil {
 			return err
 		}
-		r.problem("entry %d in %s was inserted: the signed log ends at %d", seq, d.Name, r.Entries)
+		outside = append(outside, seq)
 	}
-	if err := rows.Err(); err != nil || d == l.content {
+	if err := rows.Err(); err != nil {
 		return err
 	}
 	rows.Close()
+	_, signed, err := l.ends(ctx) // after the rows: what was numbered meanwhile is no stray
+	if err != nil {
+		return err
+	}
+	for _, seq := range outside {
+		if seq < 0 || seq >= signed {
+			r.problem("entry %d in %s was inserted: the signed log ends at %d", seq, d.Name, signed)
+		}
+	}
+	if d == l.content {
+		return nil
+	}
 	return l.insertedForeign(ctx, d, r)
 }
 

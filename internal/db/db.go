@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,12 +37,15 @@ type DB struct {
 	read    *sql.DB
 	pool    *pgxpool.Pool // PostgreSQL only: River and serializable transactions need pgx itself
 	watches *Watches
+
+	mu       sync.Mutex           // guards prepared
+	prepared map[string]*sql.Stmt // reads of SQLite by their text; pgx keeps its own
 }
 
 // Open opens a database by its address: "sqlite:/path/to/file.db" or
 // "postgres://...". The address may hold a password: errors do not repeat it.
 func Open(ctx context.Context, name, address string) (*DB, error) {
-	d := &DB{Name: name}
+	d := &DB{Name: name, prepared: map[string]*sql.Stmt{}}
 	path, isSQLite := strings.CutPrefix(address, "sqlite:")
 	var err error
 	switch {
@@ -145,13 +149,43 @@ func (d *DB) Migrate(ctx context.Context, room string, fsys fs.FS) error {
 
 // Query reads outside a transaction.
 func (d *DB) Query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	if s := d.statement(ctx, q); s != nil {
+		rows, err := s.QueryContext(ctx, args...)
+		return rows, d.kind(err)
+	}
 	rows, err := d.read.QueryContext(ctx, q, args...)
 	return rows, d.kind(err)
+}
+
+// preparedMost bounds the statements kept; the house has fewer texts, but
+// lists of placeholders make many.
+const preparedMost = 512
+
+// statement gives a prepared read: parsing its text costs SQLite more than
+// running it. nil where the text is to be sent as it is.
+func (d *DB) statement(ctx context.Context, q string) *sql.Stmt {
+	if d.Postgres {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.prepared[q]
+	if s == nil && len(d.prepared) < preparedMost {
+		var err error
+		if s, err = d.read.PrepareContext(ctx, q); err != nil {
+			return nil // the plain way will say what is wrong
+		}
+		d.prepared[q] = s
+	}
+	return s
 }
 
 // QueryRow reads one row outside a transaction; Scan gives sql.ErrNoRows when
 // there is none.
 func (d *DB) QueryRow(ctx context.Context, q string, args ...any) *sql.Row {
+	if s := d.statement(ctx, q); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
 	return d.read.QueryRowContext(ctx, q, args...)
 }
 

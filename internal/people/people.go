@@ -54,8 +54,8 @@ func Parse(s, country string) (yesline.Phone, error) {
 		return yesline.Phone{}, bad
 	}
 	n, err := phonenumbers.Parse(s, country)
-	if err != nil || !phonenumbers.IsPossibleNumber(n) {
-		return yesline.Phone{}, bad
+	if err != nil || phonenumbers.IsPossibleNumberWithReason(n) != phonenumbers.IS_POSSIBLE {
+		return yesline.Phone{}, bad // IsPossibleNumber takes a local number without its area code for a whole one
 	}
 	return yesline.NewPhone(phonenumbers.Format(n, phonenumbers.E164))
 }

@@ -3,6 +3,7 @@ package sip_test
 import (
 	"bytes"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -86,22 +87,21 @@ func word(s, name string) string {
 	return rest[:end]
 }
 
-func md(s string) string {
-	sum := md5.Sum([]byte(s))
-	return hex.EncodeToString(sum[:])
-}
-
-// proof answers a challenge with MD5.
+// proof answers a challenge in its own algorithm.
 func proof(challenge, method, uri, user, pass string) string {
-	for line := range strings.SplitSeq(challenge, "\r\n") {
-		if rest, found := strings.CutPrefix(line, "WWW-Authenticate: "); found && strings.Contains(rest, "MD5") {
-			realm, nonce := word(rest, "realm"), word(rest, "nonce")
-			response := md(md(user+":"+realm+":"+pass) + ":" + nonce + ":00000001:c:auth:" + md(method+":"+uri))
-			return fmt.Sprintf(`Authorization: Digest username="%s", realm="%s", nonce="%s", uri="%s", response="%s", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"`,
-				user, realm, nonce, uri, response)
+	ch := header(challenge, "WWW-Authenticate")
+	alg, realm, nonce := word(ch, "algorithm"), word(ch, "realm"), word(ch, "nonce")
+	hash := func(s string) string {
+		if alg == "MD5" {
+			sum := md5.Sum([]byte(s))
+			return hex.EncodeToString(sum[:])
 		}
+		sum := sha256.Sum256([]byte(s))
+		return hex.EncodeToString(sum[:])
 	}
-	return ""
+	response := hash(hash(user+":"+realm+":"+pass) + ":" + nonce + ":00000001:c:auth:" + hash(method+":"+uri))
+	return fmt.Sprintf(`Authorization: Digest username="%s", realm="%s", nonce="%s", uri="%s", response="%s", algorithm=%s, qop=auth, nc=00000001, cnonce="c"`,
+		user, realm, nonce, uri, response, alg)
 }
 
 func sdp(ip string, port int, more string) string {
@@ -122,7 +122,7 @@ func (r *raw) invite(w *world, number, callID, body string) string {
 func (r *raw) invited(w *world, number, callID, body string) string {
 	r.t.Helper()
 	uri := "sip:" + number + "@" + r.to.String()
-	lines := []string{"INVITE " + uri + " SIP/2.0", "VIA", "From: <sip:x@HERE>;tag=a1", "To: <" + uri + ">", "Call-ID: " + callID,
+	lines := []string{"INVITE " + uri + " SIP/2.0", "VIA", "From: <sip:" + w.annName + "@HERE>;tag=a1", "To: <" + uri + ">", "Call-ID: " + callID,
 		"CSeq: 1 INVITE", "Contact: <sip:x@HERE>", "Max-Forwards: 70"}
 	if body != "" {
 		lines = append(lines, "Content-Type: application/sdp")

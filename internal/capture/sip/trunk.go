@@ -103,12 +103,13 @@ func (c *call) outcome(tx sip.ClientTransaction, res *sip.Response) error {
 		return errUnreached
 	}
 	dg := c.b
-	dg.confirm(res)
+	dg.establish(res)
 	tx.OnRetransmission(func(again *sip.Response) { // our ACK was lost, or the call was forked
 		if again.IsSuccess() {
 			c.door.calling.Go(func() { dg.again(again) })
 		}
 	})
+	dg.sendACK() // last, so that no repetition after it is missed
 	theirs, err := readSDP(res.Body())
 	if err != nil || len(theirs.codecs) == 0 {
 		return errUnreached // finish hangs up
@@ -119,6 +120,12 @@ func (c *call) outcome(tx sip.ClientTransaction, res *sip.Response) error {
 
 // confirm makes the dialog of a 2xx and acknowledges it.
 func (d *dialog) confirm(res *sip.Response) {
+	d.establish(res)
+	d.sendACK()
+}
+
+// establish makes the dialog of a 2xx.
+func (d *dialog) establish(res *sip.Response) {
 	if to := res.To(); to != nil {
 		d.remote = sip.HeaderClone(to)
 	}
@@ -132,7 +139,6 @@ func (d *dialog) confirm(res *sip.Response) {
 	d.mu.Lock()
 	d.over = false
 	d.mu.Unlock()
-	d.sendACK()
 }
 
 func (d *dialog) sendACK() {
