@@ -300,6 +300,9 @@ func (a *App) Start(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
+	if err := a.sweepKeys(ctx); err != nil {
+		return err
+	}
 	if err := a.Capture.Recover(ctx); err != nil {
 		return err
 	}
@@ -324,6 +327,29 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	return a.startLocal()
+}
+
+// sweepKeys destroys the keys of tracks that never came to be: creation commits
+// keys before content, and a crash or a full disk may come between.
+func (a *App) sweepKeys(ctx context.Context) error {
+	var orphans []keys.TrackKey
+	err := a.Keys.Each(ctx, func(k keys.TrackKey) error {
+		_, err := a.track(ctx, k.Track)
+		if errors.Is(err, yesline.NotFound) && len(orphans) < 10_000 {
+			orphans = append(orphans, k)
+			return nil
+		}
+		return err
+	})
+	for _, k := range orphans {
+		if err == nil {
+			_, err = a.Keys.DestroyTrack(ctx, k.Program, k.Person, k.Track)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("sweeping keys without a track: %w", err)
+	}
+	return nil
 }
 
 func (a *App) startPages() (err error) {

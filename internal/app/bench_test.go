@@ -375,4 +375,3 @@ func BenchmarkLiveCalls(b *testing.B) {
 	b.ReportMetric(float64(benchCalls)*float64(span)*float64(b.N)/float64(used), "calls/core")
 	b.ReportMetric(float64(packets)/float64(b.N)/float64(2*benchCalls*50*10)*100, "%-heard")
 }
-

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"yesline"
+	"yesline/internal/keys"
 	"yesline/internal/vault"
 )
 
@@ -25,13 +26,9 @@ func (a *App) Check(ctx context.Context) (problems []string, err error) {
 	for _, p := range report.Problems {
 		wrong("log: %s", p)
 	}
-	keyed, err := a.Keys.Tracks(ctx)
-	if err != nil {
-		return nil, err
-	}
 	hasKey := map[yesline.TrackID]bool{}
-	for _, id := range keyed {
-		hasKey[id] = true
+	if err := a.Keys.Each(ctx, func(k keys.TrackKey) error { hasKey[k.Track] = true; return nil }); err != nil {
+		return nil, err
 	}
 	objects, err := a.objects()
 	if err != nil {

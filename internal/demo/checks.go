@@ -20,6 +20,7 @@ import (
 	"yesline/internal/audio"
 	"yesline/internal/audit"
 	"yesline/internal/consent"
+	"yesline/internal/keys"
 	"yesline/internal/phone"
 	"yesline/internal/session"
 	"yesline/internal/vault"
@@ -31,23 +32,21 @@ func (t *talk) countTracks(ctx context.Context, want int) error {
 	if err != nil {
 		return err
 	}
-	keyed, err := t.d.Keys.Tracks(ctx)
-	if err != nil {
+	keyed := map[yesline.TrackID]bool{}
+	if err := t.d.Keys.Each(ctx, func(k keys.TrackKey) error { keyed[k.Track] = true; return nil }); err != nil {
 		return err
 	}
-	keys, files := 0, 0
+	unlocked, files := 0, 0
 	for _, k := range kept {
-		for _, id := range keyed {
-			if id == k.ID {
-				keys++
-			}
+		if keyed[k.ID] {
+			unlocked++
 		}
 		if found := t.d.files(k.ID); len(found) > 0 {
 			files++
 		}
 	}
-	if len(kept) != want || keys != want || files != want {
-		return fmt.Errorf("%d tracks, %d keys, %d objects; want %d of each", len(kept), keys, files, want)
+	if len(kept) != want || unlocked != want || files != want {
+		return fmt.Errorf("%d tracks, %d keys, %d objects; want %d of each", len(kept), unlocked, files, want)
 	}
 	return nil
 }

@@ -235,20 +235,43 @@ func (k *Keys) Forget(ctx context.Context, person yesline.PersonID) error {
 	})
 }
 
-// Tracks lists the tracks whose keys exist, for the check of the house.
-func (k *Keys) Tracks(ctx context.Context) ([]yesline.TrackID, error) {
-	rows, err := k.db.Query(ctx, `SELECT track FROM track_keys ORDER BY track`)
+// TrackKey says whose key it is, and nothing of the key.
+type TrackKey struct {
+	Program yesline.ProgramID
+	Person  yesline.PersonID
+	Track   yesline.TrackID
+}
+
+// Each gives every track that has a key to f, a page at a time, in the order
+// of their ids.
+func (k *Keys) Each(ctx context.Context, f func(TrackKey) error) error {
+	for after := ""; ; {
+		page, err := k.page(ctx, after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, t := range page {
+			if err := f(t); err != nil {
+				return err
+			}
+			after = string(t.Track)
+		}
+	}
+}
+
+func (k *Keys) page(ctx context.Context, after string) ([]TrackKey, error) {
+	rows, err := k.db.Query(ctx, `SELECT program, person, track FROM track_keys WHERE track > $1 ORDER BY track LIMIT 500`, after)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []yesline.TrackID
+	var page []TrackKey
 	for rows.Next() {
-		var t yesline.TrackID
-		if err := rows.Scan(&t); err != nil {
+		var t TrackKey
+		if err := rows.Scan(&t.Program, &t.Person, &t.Track); err != nil {
 			return nil, err
 		}
-		all = append(all, t)
+		page = append(page, t)
 	}
-	return all, rows.Err()
+	return page, rows.Err()
 }

@@ -294,9 +294,14 @@ func parseTree(e audit.Entry) (*tree, error) {
 // trusts them before their root was compared with the log's.
 func readLeaves(ctx context.Context, blobs Blobs, track yesline.TrackID, count int64) ([]hash, error) {
 	b := make([]byte, count*int64(len(hash{})))
-	if err := readFull(ctx, blobs, leavesBlob(track), b, 0); err != nil {
-		return nil, err
+	read, err := blobs.ReadAt(ctx, leavesBlob(track), b, 0)
+	if errors.Is(err, yesline.NotFound) { // the disk was full when the voice was finished
+		return hashSeconds(ctx, blobs, voiceBlob(track), count)
 	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading the leaves: %w", err)
+	}
+	clear(b[read:])
 	leaves := make([]hash, count)
 	for i := range leaves {
 		copy(leaves[i][:], b[i*len(hash{}):])
@@ -393,14 +398,7 @@ func (o *Opener) closeRow(ctx context.Context, r *row) error {
 	if err != nil {
 		return err
 	}
-	leaves := make([]byte, 0, len(found.leaves)*len(hash{}))
-	for _, l := range found.leaves {
-		leaves = append(leaves, l[:]...)
-	}
-	if err := o.Blobs.WriteAt(ctx, leavesBlob(r.ID), leaves, 0); err != nil {
-		return fmt.Errorf("keeping the leaves: %w", err)
-	}
-	if err := o.Blobs.Sync(ctx, leavesBlob(r.ID)); err != nil {
+	if err := o.keepLeaves(ctx, r.ID, found.leaves); err != nil {
 		return fmt.Errorf("keeping the leaves: %w", err)
 	}
 	root, destroyed := treeRoot(found.leaves), false
@@ -423,6 +421,24 @@ func (o *Opener) closeRow(ctx context.Context, r *row) error {
 	})
 	if err == nil && destroyed {
 		return o.Blobs.Delete(ctx, leavesBlob(r.ID))
+	}
+	return err
+}
+
+// keepLeaves keeps the leaf hashes beside the voice, so that a range is checked
+// without reading all of it. On a full disk there are none, and whoever reads
+// makes them of the voice: they are compared with the log either way.
+func (o *Opener) keepLeaves(ctx context.Context, track yesline.TrackID, leaves []hash) error {
+	b := make([]byte, 0, len(leaves)*len(hash{}))
+	for _, l := range leaves {
+		b = append(b, l[:]...)
+	}
+	err := o.Blobs.WriteAt(ctx, leavesBlob(track), b, 0)
+	if err == nil {
+		err = o.Blobs.Sync(ctx, leavesBlob(track))
+	}
+	if errors.Is(err, yesline.Full) {
+		return o.Blobs.Delete(ctx, leavesBlob(track))
 	}
 	return err
 }

@@ -59,6 +59,27 @@ func scan(ctx context.Context, blobs Blobs, name string, seal *seal) (*found, er
 	return f, nil
 }
 
+// hashSeconds makes the leaves of the first count seconds of a voice anew.
+func hashSeconds(ctx context.Context, blobs Blobs, name string, count int64) ([]hash, error) {
+	leaves := make([]hash, 0, count)
+	bytes := make([]byte, scanAtOnce*slotSize)
+	for int64(len(leaves)) < count {
+		first := int64(len(leaves))
+		some := bytes[:min(scanAtOnce, count-first)*slotSize]
+		if err := readFull(ctx, blobs, name, some, (first+1)*slotSize); err != nil {
+			return nil, err
+		}
+		for slot := range slices.Chunk(some, slotSize) {
+			if isZero(slot) {
+				leaves = append(leaves, absent)
+			} else {
+				leaves = append(leaves, leafHash(slot))
+			}
+		}
+	}
+	return leaves, nil
+}
+
 // detail is what the log says of a voice that is closed.
 func (f *found) detail(r *row, root hash) map[string]string {
 	count := int64(len(f.leaves))
