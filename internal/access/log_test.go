@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -31,7 +33,8 @@ func TestTheLogTakesWhatTheGateWrites(t *testing.T) {
 	clear := func(_ context.Context, _ yesline.ProgramID, _ yesline.PersonID, _, data []byte) ([]byte, error) {
 		return data, nil
 	}
-	log.Begin(audit.Keys{Seal: clear, Open: clear, Signer: signer, Verifier: verifier})
+	mark := func(data []byte) []byte { sum := sha256.Sum256(data); return sum[:] }
+	log.Begin(audit.Keys{Seal: clear, Open: clear, MAC: mark, Signer: signer, Verifier: verifier}, slog.New(slog.DiscardHandler))
 	t.Cleanup(log.Close)
 
 	g, err := New(log.Append, h.loaders())

@@ -60,6 +60,7 @@ type App struct {
 	Phones   *sip.Door // nil without a trunk
 
 	lock     *os.File
+	reserve  *reserve
 	undo     []func() // what New and Start took, given back in reverse by Close
 	closing  sync.Once
 	failures error
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config, report *slog.Logger) (a *App, err erro
 			a = nil
 		}
 	}()
-	for _, build := range []func(context.Context) error{a.openFolder, a.openDatabases, a.openKeys, a.openRooms, a.openVault, a.openDoors} {
+	for _, build := range []func(context.Context) error{a.openFolder, a.openDatabases, a.openKeys, a.openReserve, a.openRooms, a.openVault, a.openDoors} {
 		if err := build(ctx); err != nil {
 			return a, err
 		}
@@ -142,8 +143,15 @@ func (a *App) openKeys(ctx context.Context) error {
 		return err
 	}
 	a.later(a.Keys.Close)
-	a.Log.Begin(a.Keys.Audit())
+	a.Log.Begin(a.Keys.Audit(), a.Report)
 	a.later(a.Log.Close)
+	return nil
+}
+
+// openReserve comes after the keys: a house with the wrong root stays untouched.
+func (a *App) openReserve(context.Context) error {
+	a.reserve = holdReserve(a.Config.Data, a.Report)
+	a.later(a.reserve.Close)
 	return nil
 }
 
@@ -199,7 +207,7 @@ func (a *App) openVault(ctx context.Context) error {
 		return err
 	}
 	a.Capture = &capture.Room{Content: a.ContentDB, Log: a.Log, People: a.People, Programs: a.Programs, Consent: a.Consent,
-		Sealer: sealer, Voices: a.Keys, Report: a.Report}
+		Sealer: sealer, Voices: a.Keys, Report: a.Report, First: a.reserve.first}
 	return nil
 }
 
@@ -271,7 +279,7 @@ func (a *App) shred(ctx context.Context, id string) error {
 	if !ok {
 		return fmt.Errorf("a job to shred nothing: %w", yesline.Invalid)
 	}
-	if err := a.Shredder.Shred(ctx, yesline.CallID(call), yesline.PersonID(person)); err != nil {
+	if err := a.reserve.first(func() error { return a.Shredder.Shred(ctx, yesline.CallID(call), yesline.PersonID(person)) }); err != nil {
 		return err
 	}
 	tracks, err := a.Register.Tracks(ctx, yesline.CallID(call))

@@ -12,7 +12,9 @@ import (
 	"yesline/internal/access"
 	"yesline/internal/audit"
 	"yesline/internal/capture"
+	"yesline/internal/consent"
 	"yesline/internal/people"
+	"yesline/internal/session"
 	"yesline/internal/vault"
 	"yesline/internal/web"
 )
@@ -21,14 +23,30 @@ import (
 func (a *App) house() web.House {
 	return web.House{
 		Log: a.Report, Secure: len(a.Config.URL) > 6 && a.Config.URL[:6] == "https:", LogKey: a.Log.VerifierKey(),
-		Redeem: a.Sessions.Redeem, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.Gate.Ask,
+		Redeem: a.Sessions.Redeem, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.ask,
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
-		Set: a.Consent.Set, Withdraw: a.Consent.Withdraw,
+		Set: a.Consent.Set, Withdraw: a.withdraw,
 		Seconds: a.Player.Seconds, Window: a.Player.Window, Peaks: a.Player.Peaks,
 		About: a.about, Receipts: a.receipts, Receipt: a.receipt,
 		Reveal: a.People.Reveal,
 		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number, Invite: a.Invite,
 	}
+}
+
+// ask is the gate's. Asking to withdraw may spend the reserve.
+func (a *App) ask(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (p access.Permit, err error) {
+	ask := func() (err error) { p, err = a.Gate.Ask(ctx, who, v, o, detail); return err }
+	if v == access.Withdraw {
+		err = a.reserve.first(ask)
+	} else {
+		err = ask()
+	}
+	return p, err
+}
+
+// withdraw is consent's, and may spend the reserve.
+func (a *App) withdraw(ctx context.Context, permit access.Permit, call yesline.CallID, p consent.Purpose, ev consent.Evidence) error {
+	return a.reserve.first(func() error { return a.Consent.Withdraw(ctx, permit, call, p, ev) })
 }
 
 func (a *App) calls(ctx context.Context, person yesline.PersonID, cursor string, limit int) ([]web.Call, string, error) {

@@ -3,15 +3,16 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -21,7 +22,9 @@ import (
 	"yesline/internal/access"
 	"yesline/internal/app"
 	"yesline/internal/audio"
+	"yesline/internal/audit"
 	"yesline/internal/capture"
+	"yesline/internal/consent"
 	"yesline/internal/phone"
 	"yesline/internal/session"
 	"yesline/internal/vault"
@@ -370,7 +373,296 @@ func TestTheDiskIsFullInACall(t *testing.T) {
 	}
 	h.check()
 }
-var _ = io.EOF
-var _ = math.Pi
-var _ = http.MethodGet
-var _ cookiejar.Jar
+
+// connect has the caller dial the callee, and nobody press anything.
+func (h *home) connect() *talk {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	defer cancel()
+	k := &talk{h: h}
+	failed := make(chan error, 1)
+	go func() (err error) {
+		defer func() { failed <- err }()
+		k.ends[1], err = h.callee.Answer(ctx)
+		return err
+	}()
+	var err error
+	if k.ends[0], err = h.caller.Call(ctx, h.Phones.Address().String(), calleeNumber); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := <-failed; err != nil {
+		h.t.Fatal(err)
+	}
+	return k
+}
+
+// recorded is a call of some seconds in which both agreed, from ring to the
+// closing of its tracks.
+func (h *home) recorded(seconds time.Duration, names ...string) *talk {
+	h.t.Helper()
+	k := h.ring()
+	k.bridged()
+	k.say(names...)
+	time.Sleep(seconds)
+	k.hangUp()
+	k.finished(2)
+	return k
+}
+
+// of gives the track of one of the two.
+func (k *talk) of(person yesline.PersonID) vault.Recorded {
+	k.h.t.Helper()
+	for _, r := range k.tracks() {
+		if r.Person == person {
+			return r
+		}
+	}
+	k.h.t.Fatal("a track is not there")
+	return vault.Recorded{}
+}
+
+// visitor is somebody with a browser.
+type visitor struct {
+	h      *home
+	client *http.Client
+}
+
+func (h *home) browser(person yesline.PersonID) *visitor {
+	h.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	v := &visitor{h, &http.Client{Jar: jar, Timeout: 20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	token, err := h.Sessions.LinkFor(h.t.Context(), h.program, person)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if code, _, _, err := v.do("POST", "/in/"+token, ""); err != nil || code != http.StatusSeeOther {
+		h.t.Fatalf("signing in answers %d, %v", code, err)
+	}
+	return v
+}
+
+func (v *visitor) do(method, path, window string) (code int, to string, body []byte, err error) {
+	r, err := http.NewRequestWithContext(v.h.t.Context(), method, "http://"+v.h.PagesAddress()+path, nil)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	if window != "" {
+		r.Header.Set("Range", window)
+	}
+	answer, err := v.client.Do(r)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer answer.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(answer.Body, 8<<20))
+	return answer.StatusCode, answer.Header.Get("Location"), body, err
+}
+
+// gone checks that nothing of a destroyed track is left, and that the receipt
+// of it verifies.
+func (k *talk) gone(v *visitor, r vault.Recorded, receipt string) {
+	k.h.t.Helper()
+	if code, _, _, err := v.do("GET", "/tracks/"+string(r.ID)+"/audio", "bytes=0-99"); err != nil || code != http.StatusNotFound {
+		k.h.t.Errorf("the voice answers %d, %v", code, err)
+	}
+	if _, err := k.h.Keys.OpenTrack(k.h.t.Context(), r.Program, r.Person, r.ID); !errors.Is(err, yesline.NotFound) {
+		k.h.t.Errorf("its key: got %v, want not found", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(k.h.Config.Data, "objects", "*", string(r.ID)+"*")); len(files) > 0 {
+		k.h.t.Errorf("%d of its objects are left", len(files))
+	}
+	if !strings.HasPrefix(receipt, "/receipts/") {
+		k.h.t.Fatalf("withdrawing leads to %q and not to a receipt", receipt)
+	}
+	code, _, data, err := v.do("GET", receipt+"/json", "")
+	if err != nil || code != http.StatusOK {
+		k.h.t.Fatalf("the receipt answers %d, %v", code, err)
+	}
+	if e, err := audit.VerifyReceipt(data, k.h.Log.VerifierKey()); err != nil || e.Verb != "track.destroyed" || e.Object != string(r.ID) {
+		k.h.t.Errorf("the receipt is of %s %s, %v", e.Verb, e.Object, err)
+	}
+}
+
+// Somebody takes their voice back while five players of theirs read it: from
+// the moment that the withdrawal is answered, no window opens.
+func TestWithdrawingWhilePlaying(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, filepath.Join(t.TempDir(), "data"))
+	k := h.recorded(5*time.Second, "ann", "bob")
+	v, mine, theirs := h.browser(h.people[0]), k.of(h.people[0]), k.of(h.people[1])
+	path := "/tracks/" + string(mine.ID) + "/audio"
+
+	type window struct {
+		began, ended time.Time
+		heard        bool
+	}
+	ctx, enough := context.WithCancel(t.Context())
+	defer enough()
+	var mu sync.Mutex
+	var windows []window
+	var playing sync.WaitGroup
+	for player := range 5 {
+		playing.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				part := fmt.Sprintf("bytes=%d-%d", n%5*16000, n%5*16000+7999)
+				if player == 0 {
+					part = "" // the whole, window by window
+				}
+				w := window{began: time.Now()}
+				code, _, body, err := v.do("GET", path, part)
+				w.ended = time.Now()
+				switch w.heard = code == http.StatusPartialContent || code == http.StatusOK; {
+				case w.heard && err == nil && len(body) == 0:
+					t.Error("a window of nothing")
+				case !w.heard && code != http.StatusNotFound && code != http.StatusConflict:
+					t.Errorf("a window answers %d, %v", code, err)
+				}
+				mu.Lock()
+				windows = append(windows, w)
+				mu.Unlock()
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	sent := time.Now()
+	code, receipt, _, err := v.do("POST", "/calls/"+string(k.id)+"/withdraw", "")
+	answered := time.Now()
+	if err != nil || code != http.StatusSeeOther {
+		t.Fatalf("withdrawing answers %d, %v", code, err)
+	}
+	time.Sleep(time.Second)
+	enough()
+	playing.Wait()
+
+	before, during, last := 0, 0, sent
+	for _, w := range windows {
+		switch {
+		case !w.heard:
+			continue
+		case w.began.After(answered):
+			t.Errorf("a window opened %v after the withdrawal was answered", w.began.Sub(answered))
+		case w.ended.After(answered):
+			t.Errorf("a window ended %v after the withdrawal was answered", w.ended.Sub(answered))
+		case w.ended.After(sent):
+			during++
+		default:
+			before++
+		}
+		if w.ended.After(last) {
+			last = w.ended
+		}
+	}
+	if before < 10 {
+		t.Errorf("only %d windows were heard before", before)
+	}
+	t.Logf("%d windows were heard before, %d until %v after the form was sent; it was answered after %v", before, during, last.Sub(sent), answered.Sub(sent))
+	k.gone(v, mine, receipt)
+	if own, _, _ := k.opens(theirs); own < 0.9 {
+		t.Errorf("the other voice fits by %.2f", own)
+	}
+	h.check()
+}
+
+// fill leaves no room on the disk of a folder, and gives back what makes room
+// again.
+func fill(t *testing.T, folder string) (free func()) {
+	t.Helper()
+	path := filepath.Join(folder, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 1 << 12} {
+		for err == nil {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		err = nil
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The disk of the whole house is full. Reading stops, because nothing is read
+// that cannot be logged; calls go on unrecorded; and whoever takes their voice
+// back is served out of what was held back for them.
+func TestWithdrawingOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "data")
+	smallDisk(t, folder, 40<<20)
+	h := newHome(t, folder)
+	k := h.recorded(3*time.Second, "ann", "bob")
+	v, mine := h.browser(h.people[0]), k.of(h.people[0])
+	free := fill(t, folder)
+
+	for _, path := range []string{"/calls/" + string(k.id), "/tracks/" + string(mine.ID) + "/audio"} {
+		if code, _, body, err := v.do("GET", path, "bytes=0-"); err != nil || code != http.StatusServiceUnavailable || bytes.Contains(body, []byte("RIFF")) {
+			t.Errorf("%s answers %d, %v", path[:7], code, err)
+		}
+	}
+	unrecorded := h.connect()
+	unrecorded.say("maya", "carl")
+	unrecorded.hearEachOther()
+	if err := unrecorded.ends[0].Hangup(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "reserve")); err != nil {
+		t.Errorf("something else took the reserve: %v", err)
+	}
+
+	sent := time.Now()
+	code, receipt, _, err := v.do("POST", "/calls/"+string(k.id)+"/withdraw", "")
+	if err != nil || code != http.StatusSeeOther {
+		t.Fatalf("withdrawing answers %d, %v", code, err)
+	}
+	t.Logf("withdrawn in %v", time.Since(sent))
+	k.gone(v, mine, receipt)
+	free()
+	until(t, "the reserve is there again", 30*time.Second, func() bool {
+		info, err := os.Stat(filepath.Join(folder, "reserve"))
+		return err == nil && info.Size() == 8<<20
+	})
+	h.check()
+}
+
+// The disk of the whole house is full in the middle of a call: its recording
+// ends, the call goes on, and *9 is written down all the same.
+func TestStoppingOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "data")
+	smallDisk(t, folder, 40<<20)
+	h := newHome(t, folder)
+	k := h.ring()
+	k.bridged()
+	k.say("ann", "bob")
+	time.Sleep(3 * time.Second)
+	free := fill(t, folder)
+	k.hear("stopped")
+	k.hearEachOther()
+	if err := k.ends[1].Press(t.Context(), "*9"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the stop is written down", 10*time.Second, func() bool {
+		s, err := h.Consent.Of(t.Context(), k.id, h.people[1])
+		return err == nil && s.Record == consent.Stopped
+	})
+	k.hearEachOther()
+	free()
+	k.hangUp()
+	for _, r := range k.finished(2) {
+		if own, _, other := k.opens(r); own < 0.9 || other > 0.2 || r.Seconds < 2 {
+			t.Errorf("%d s %q, own voice by %.2f, the other's by %.2f", r.Seconds, r.State, own, other)
+		}
+	}
+	h.check()
+}

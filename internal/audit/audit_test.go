@@ -152,11 +152,18 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 		"leaf changed":          {"content", []string{`UPDATE audit_leaves SET leaf = (SELECT leaf FROM audit_leaves WHERE seq = 6) WHERE seq = 5`}, "entry 5 was changed"},
 		"part changed":          {"content", []string{`UPDATE audit_parts SET sealed = (SELECT sealed FROM audit_parts WHERE object = 'trk_1') WHERE object = 'trk_2'`}, "was changed: part 0"},
 		"part removed":          {"content", []string{`DELETE FROM audit_parts WHERE object = 'trk_2'`}, "it has 0 parts"},
-		"inserted at the end":   {"content", []string{`INSERT INTO audit_leaves (id, seq, leaf) SELECT 'ent_forged', 1000, leaf FROM audit_leaves WHERE seq = 5`}, "entry 1000 in content was inserted"},
+		"inserted at the end":   {"content", []string{`INSERT INTO audit_leaves (id, seq, leaf, mac) SELECT 'ent_forged', 1000, leaf, mac FROM audit_leaves WHERE seq = 5`}, "entry 1000 in content was inserted"},
 		"reordered":             {"content", []string{`UPDATE audit_leaves SET seq = -7 WHERE seq = 5`, `UPDATE audit_leaves SET seq = 5 WHERE seq = 6`, `UPDATE audit_leaves SET seq = 6 WHERE seq = -7`}, "entry 5 was reordered: its row stands at 6"},
 		"foreign removed":       {"keys", []string{`DELETE FROM audit_leaves WHERE id = (SELECT MAX(id) FROM audit_leaves)`}, "is gone"},
-		"foreign inserted":      {"people", []string{`INSERT INTO audit_leaves (id, seq, leaf) SELECT 'ent_forged', 2, leaf FROM audit_leaves`}, "in people was inserted"},
+		"foreign inserted":      {"people", []string{`INSERT INTO audit_leaves (id, seq, leaf, mac) SELECT 'ent_forged', 2, leaf, mac FROM audit_leaves`}, "in people was inserted"},
 		"checkpoint forged":     {"content", []string{`UPDATE audit_checkpoints SET note = REPLACE(note, 'yesline', 'yesl1ne')`}, "signature does not hold"},
+		"hidden from a person":  {"content", []string{`UPDATE audit_parts SET person = NULL WHERE object = 'trk_2'`}, "does not carry the house's mark"},
+		"called forgotten":      {"content", []string{`UPDATE audit_parts SET person = '' WHERE object = 'trk_2'`}, "does not carry the house's mark"},
+		"moved in time":         {"content", []string{`UPDATE audit_parts SET at = 4611686018427387904 WHERE object = 'trk_2'`}, "does not carry the house's mark"},
+		"under another object":  {"content", []string{`UPDATE audit_parts SET object = 'trk_99' WHERE object = 'trk_2'`}, "does not carry the house's mark"},
+		"inserted to be signed": {"content", []string{`INSERT INTO audit_leaves (id, leaf, mac) SELECT 'ent_forged', leaf, mac FROM audit_leaves WHERE seq = 5`, `INSERT INTO audit_parts (leaf_id, part, program, person, object, at, sealed) SELECT 'ent_forged', part, program, person, object, at, sealed FROM audit_parts WHERE leaf_id = (SELECT id FROM audit_leaves WHERE seq = 5)`}, "an entry waiting in content is not as we wrote it"},
+		"checkpoints removed":   {"content", []string{`DELETE FROM audit_checkpoints`}, "that was kept elsewhere is not in the log"},
+		"rolled back":           {"content", []string{`DELETE FROM audit_leaves WHERE seq IS NOT NULL`, `DELETE FROM audit_foreign`, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `UPDATE audit_head SET size = 0`}, "that was kept elsewhere is not in the log"},
 		"row and tile together": {"content", []string{`UPDATE audit_leaves SET leaf = (SELECT leaf FROM audit_leaves WHERE seq = 6) WHERE seq = 5`, `UPDATE audit_tiles SET hashes = substr(hashes, 1, 160) || substr(hashes, 193, 32) || substr(hashes, 193) WHERE level = 0 AND n = 0`}, "the root that was signed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,6 +218,113 @@ func TestForeignLeavesAreNumberedOnce(t *testing.T) {
 		after, err := h.Log.Checkpoint(ctx)
 		if err != nil || after.Size != before.Size {
 			t.Errorf("the log grew from %d to %d, %v", before.Size, after.Size, err)
+		}
+		if r, err := h.Log.Verify(ctx); err != nil || len(r.Problems) > 0 {
+			t.Errorf("%v %v", r.Problems, err)
+		}
+	})
+}
+
+// A row that somebody else wrote is never signed, and what is not signed stops
+// the reads within seconds instead of going on unsigned.
+func TestNobodyElsesRowsAreSigned(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		ctx := t.Context()
+		h := keystest.Open(t, open)
+		program, ann, _ := story(t, h, 3)
+		before, err := h.Log.Checkpoint(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO audit_leaves (id, leaf, mac) SELECT 'ent_forged', leaf, mac FROM audit_leaves WHERE seq = 1`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Log.Flush(ctx); !errors.Is(err, yesline.Tampered) {
+			t.Errorf("numbering a forged row: %v", err)
+		}
+		if after, err := h.Log.Checkpoint(ctx); err != nil || after.Size != before.Size {
+			t.Errorf("the log went from %d to %d, %v", before.Size, after.Size, err)
+		}
+		for began := time.Now(); time.Since(began) < 13*time.Second; time.Sleep(200 * time.Millisecond) {
+			if _, err := h.Log.Append(ctx, heard(program, ann, "trk_x")); errors.Is(err, yesline.Unavailable) {
+				return
+			}
+		}
+		t.Error("reads go on though their entries get no numbers")
+	})
+}
+
+// Somebody who rewrites one database contradicts the checkpoints in the others:
+// nothing is signed on top of it.
+func TestARewrittenLogIsNotSigned(t *testing.T) {
+	t.Parallel()
+	for name, rewrite := range map[string][]string{
+		"another leaf in its tile": {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 160) || substr(hashes, 193, 32) || substr(hashes, 193) WHERE level = 0 AND n = 0`, `DELETE FROM audit_checkpoints`},
+		"from the beginning":       {`UPDATE audit_leaves SET seq = NULL`, `DELETE FROM audit_foreign`, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `UPDATE audit_head SET size = 0`},
+		"a tile cut":               {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 100)`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+				ctx := t.Context()
+				h := keystest.Open(t, open)
+				program, ann, _ := story(t, h, 20)
+				if err := h.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+					for _, q := range rewrite {
+						if _, err := tx.Exec(ctx, q); err != nil {
+							return err
+						}
+					}
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := h.Log.Append(ctx, heard(program, ann, "trk_x")); err != nil {
+					t.Fatal(err)
+				}
+				if err := h.Log.Flush(ctx); !errors.Is(err, yesline.Tampered) {
+					t.Errorf("numbering after it: %v", err)
+				}
+				if r, err := h.Log.Verify(ctx); err != nil || len(r.Problems) == 0 {
+					t.Errorf("verify: %v %v", r.Problems, err)
+				}
+			})
+		})
+	}
+}
+
+// Forgetting a person leaves the other subject's part and a log that verifies.
+func TestForgettingLeavesAWholeLog(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		ctx := t.Context()
+		h := keystest.Open(t, open)
+		program := h.Program(t)
+		ann, bob := h.Person(t, program), h.Person(t, program)
+		both := heard(program, ann, "cal_x")
+		both.Subjects = []yesline.PersonID{ann, bob}
+		ref, err := h.Log.Append(ctx, both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Log.Forget(ctx, ann); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Keys.Forget(ctx, ann); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := h.Log.Find(ctx, ref); err != nil || e.Object != "cal_x" {
+			t.Errorf("the other's part: %v %v", e, err)
+		}
+		if lines, err := h.Log.About(ctx, ann, "", 0, 10); err != nil || len(lines) != 0 {
+			t.Errorf("about somebody forgotten: %v %v", lines, err)
+		}
+		if lines, err := h.Log.About(ctx, bob, "", 0, 10); err != nil || len(lines) != 1 {
+			t.Errorf("about the other: %v %v", lines, err)
 		}
 		if r, err := h.Log.Verify(ctx); err != nil || len(r.Problems) > 0 {
 			t.Errorf("%v %v", r.Problems, err)

@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
 	"errors"
@@ -27,17 +28,37 @@ func (l *Log) origin(name string) (*db.DB, error) {
 
 // entryRow is an entry as it is stored, with its place in the tree.
 type entryRow struct {
-	seq   int64
+	id    yesline.EntryID
+	seq   int64 // -1 without a number
 	leaf  []byte
-	parts []storedPart
+	mac   []byte
+	parts []part
 }
 
-type storedPart struct {
-	n       int
-	program yesline.ProgramID
-	person  yesline.PersonID // "" under the program's key, or forgotten
-	object  string
-	sealed  []byte
+const entryColumns = `l.id, l.leaf, l.mac, p.part, p.program, p.person, p.object, p.at, p.sealed`
+
+// scanEntries reads rows of entryColumns, ordered by id and part.
+func scanEntries(rows *sql.Rows) ([]*entryRow, error) {
+	defer rows.Close()
+	var all []*entryRow
+	for rows.Next() {
+		e := &entryRow{seq: -1}
+		var n, at sql.NullInt64
+		var program, object sql.NullString
+		var p part
+		if err := rows.Scan(&e.id, &e.leaf, &e.mac, &n, &program, &p.person, &object, &at, &p.sealed); err != nil {
+			return nil, err
+		}
+		if len(all) == 0 || all[len(all)-1].id != e.id {
+			all = append(all, e)
+		}
+		if n.Valid { // a leaf whose parts are gone has none
+			p.n, p.program, p.object, p.at = int(n.Int64), yesline.ProgramID(program.String), object.String, at.Int64
+			e = all[len(all)-1]
+			e.parts = append(e.parts, p)
+		}
+	}
+	return all, rows.Err()
 }
 
 func (l *Log) stored(ctx context.Context, ref Ref) (*entryRow, error) {
@@ -45,39 +66,58 @@ func (l *Log) stored(ctx context.Context, ref Ref) (*entryRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	var e entryRow
 	var seq sql.NullInt64
-	err = d.QueryRow(ctx, `SELECT seq, leaf FROM audit_leaves WHERE id = $1`, string(ref.Leaf)).Scan(&seq, &e.leaf)
+	err = d.QueryRow(ctx, `SELECT seq FROM audit_leaves WHERE id = $1`, string(ref.Leaf)).Scan(&seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("an entry of the log: %w", yesline.NotFound)
 	}
 	if err != nil {
 		return nil, err
 	}
-	e.seq = -1
-	if seq.Valid {
-		e.seq = seq.Int64
-	}
-	rows, err := d.Query(ctx, `SELECT part, program, person, object, sealed FROM audit_parts WHERE leaf_id = $1 ORDER BY part`, string(ref.Leaf))
+	rows, err := d.Query(ctx, `SELECT `+entryColumns+` FROM audit_leaves l LEFT JOIN audit_parts p ON p.leaf_id = l.id
+		WHERE l.id = $1 ORDER BY p.part`, string(ref.Leaf))
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var p storedPart
-		var person sql.NullString
-		if err := rows.Scan(&p.n, &p.program, &person, &p.object, &p.sealed); err != nil {
-			return nil, err
-		}
-		p.person = yesline.PersonID(person.String)
-		e.parts = append(e.parts, p)
+	all, err := scanEntries(rows)
+	if err != nil {
+		return nil, err
 	}
-	return &e, rows.Err()
+	if len(all) != 1 {
+		return nil, fmt.Errorf("an entry of the log: %w", yesline.NotFound)
+	}
+	if seq.Valid {
+		all[0].seq = seq.Int64
+	}
+	return all[0], nil
+}
+
+// wrong says what of an entry is not as we wrote it; "" when all is.
+func (l *Log) wrong(origin string, e *entryRow) string {
+	_, _, seals, err := parseLeaf(e.leaf)
+	if err != nil {
+		return "its leaf cannot be read"
+	}
+	if len(e.parts) != len(seals) {
+		return fmt.Sprintf("it has %d parts and should have %d", len(e.parts), len(seals))
+	}
+	for i, p := range e.parts {
+		if p.n != i || sha256.Sum256(p.sealed) != seals[i] {
+			return fmt.Sprintf("part %d does not match its leaf", i)
+		}
+	}
+	if !hmac.Equal(e.mac, l.keys.MAC(marked(origin, e.id, e.leaf, e.parts))) {
+		return "it does not carry the house's mark"
+	}
+	return ""
 }
 
 // open opens part i and checks it against the leaf. It gives the salt and the
 // words as they were committed to.
-func (l *Log) open(ctx context.Context, id yesline.EntryID, leaf []byte, p storedPart) (salt, words []byte, e Entry, err error) {
+func (l *Log) open(ctx context.Context, id yesline.EntryID, leaf []byte, p part) (salt, words []byte, e Entry, err error) {
+	if p.person.Valid && p.person.String == "" {
+		return nil, nil, e, fmt.Errorf("a part of somebody who was forgotten: %w", yesline.NotFound)
+	}
 	_, commits, seals, err := parseLeaf(leaf)
 	if err != nil {
 		return nil, nil, e, err
@@ -85,7 +125,7 @@ func (l *Log) open(ctx context.Context, id yesline.EntryID, leaf []byte, p store
 	if p.n < 0 || p.n >= len(commits) || sha256.Sum256(p.sealed) != seals[p.n] {
 		return nil, nil, e, fmt.Errorf("a part of an entry: %w", yesline.Tampered)
 	}
-	plain, err := l.keys.Open(ctx, p.program, p.person, sealContext(id, p.n), p.sealed)
+	plain, err := l.keys.Open(ctx, p.program, yesline.PersonID(p.person.String), sealContext(id, p.n), p.sealed)
 	if err != nil {
 		return nil, nil, e, fmt.Errorf("opening an entry of the log: %w", err)
 	}
@@ -147,6 +187,9 @@ func (l *Log) Find(ctx context.Context, ref Ref) (Entry, error) {
 	if _, err := l.prove(ctx, row, cp); err != nil {
 		return Entry{}, err
 	}
+	if why := l.wrong(ref.DB, row); why != "" {
+		return Entry{}, fmt.Errorf("an entry of the log, %s: %w", why, yesline.Tampered)
+	}
 	for _, p := range row.parts {
 		_, _, e, err := l.open(ctx, ref.Leaf, row.leaf, p)
 		if errors.Is(err, yesline.NotFound) {
@@ -206,7 +249,7 @@ func (l *Log) about(ctx context.Context, d *db.DB, person yesline.PersonID, obje
 		var id yesline.EntryID
 		var seq sql.NullInt64
 		var leaf []byte
-		var p storedPart
+		var p part
 		if err := rows.Scan(&id, &seq, &leaf, &p.n, &p.program, &p.person, &p.object, &p.sealed); err != nil {
 			return nil, err
 		}
@@ -223,21 +266,53 @@ func (l *Log) about(ctx context.Context, d *db.DB, person yesline.PersonID, obje
 	return lines, rows.Err()
 }
 
-// Forget removes the person from the index of the log. The entries stay, and
-// stay provable; with the person's audit key destroyed nothing opens them.
+// Forget removes the person from the index of the log, under the house's mark.
+// The entries stay, and stay provable; with the person's audit key destroyed
+// nothing opens them.
 func (l *Log) Forget(ctx context.Context, person yesline.PersonID) error {
+	if person == "" {
+		return fmt.Errorf("forgetting nobody in the log: %w", yesline.Invalid)
+	}
 	for _, d := range l.origins {
-		if err := d.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-			if _, err := tx.Exec(ctx, `DELETE FROM audit_receipts WHERE person = $1`, string(person)); err != nil {
-				return err
-			}
-			_, err := tx.Exec(ctx, `UPDATE audit_parts SET person = NULL WHERE person = $1`, string(person))
-			return err
-		}); err != nil {
+		if err := d.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return l.forget(ctx, tx, person) }); err != nil {
 			return fmt.Errorf("forgetting a person in the log: %w", err)
 		}
 	}
 	return nil
+}
+
+func (l *Log) forget(ctx context.Context, tx *db.Tx, person yesline.PersonID) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM audit_receipts WHERE person = $1`, string(person)); err != nil {
+		return err
+	}
+	for {
+		rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM audit_leaves l JOIN audit_parts p ON p.leaf_id = l.id
+			WHERE l.id IN (SELECT leaf_id FROM audit_parts WHERE person = $1 ORDER BY at LIMIT 500) ORDER BY l.id, p.part`, string(person))
+		if err != nil {
+			return err
+		}
+		theirs, err := scanEntries(rows)
+		if err != nil || len(theirs) == 0 {
+			return err
+		}
+		for _, e := range theirs {
+			if why := l.wrong(tx.DB.Name, e); why != "" {
+				return fmt.Errorf("an entry to forget, %s: %w", why, yesline.Tampered)
+			}
+			for i := range e.parts {
+				if e.parts[i].person.String == string(person) {
+					e.parts[i].person.String = ""
+				}
+			}
+			if _, err := tx.Exec(ctx, `UPDATE audit_parts SET person = '' WHERE leaf_id = $1 AND person = $2`, string(e.id), string(person)); err != nil {
+				return err
+			}
+			mac := l.keys.MAC(marked(tx.DB.Name, e.id, e.leaf, e.parts))
+			if _, err := tx.Exec(ctx, `UPDATE audit_leaves SET mac = $1 WHERE id = $2`, mac, string(e.id)); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 func isNotFound(err error) bool { return errors.Is(err, yesline.NotFound) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -33,18 +34,47 @@ const (
 )
 
 type part struct {
-	person yesline.PersonID // "" under the program's key
-	sealed []byte
+	n       int
+	program yesline.ProgramID
+	person  sql.NullString // NULL under the program's key, "" once forgotten
+	object  string
+	at      int64
+	sealed  []byte
+}
+
+// marked is what the house's mark covers: the leaf in its place, and what its
+// parts are found by.
+func marked(origin string, id yesline.EntryID, leaf []byte, parts []part) []byte {
+	var b []byte
+	add := func(s string) {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
+		b = append(b, s...)
+	}
+	add("yesline/audit/mark/v1")
+	add(origin)
+	add(string(id))
+	add(string(leaf))
+	for _, p := range parts {
+		b = binary.BigEndian.AppendUint32(b, uint32(p.n))
+		b = binary.BigEndian.AppendUint64(b, uint64(p.at))
+		add(string(p.program))
+		add(p.object)
+		if p.person.Valid {
+			b = append(b, 1)
+			add(p.person.String)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	return b
 }
 
 // row is an entry ready to be written.
 type row struct {
-	id      yesline.EntryID
-	program yesline.ProgramID
-	object  string
-	at      int64
-	leaf    []byte
-	parts   []part
+	id    yesline.EntryID
+	leaf  []byte
+	mac   []byte
+	parts []part
 }
 
 // newEntryID begins with the time, so that new rows go to the end of the index.

@@ -3,14 +3,17 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"embed"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -31,6 +34,9 @@ type Keys struct {
 	// Open opens what Seal sealed; yesline.NotFound when that key is destroyed.
 	Open func(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, context, sealed []byte) ([]byte, error)
 
+	// MAC is the house's mark on data.
+	MAC func(data []byte) []byte
+
 	Signer      note.Signer
 	Verifier    note.Verifier
 	VerifierKey string // Verifier as text, as it is published
@@ -42,13 +48,17 @@ type Log struct {
 	origins []*db.DB // content first
 	keys    Keys
 
+	report  *slog.Logger
+	wholeAt atomic.Int64 // unix ms: when all that was pending had its number, or the log began
+
 	queue chan *waiting // entries that Append waits for; bounded
 	nudge chan struct{}
 	end   chan struct{}
 	ended sync.Once
 	wg    sync.WaitGroup
 
-	sequencing sync.Mutex // one numbering at a time in this process
+	sequencing sync.Mutex // one numbering at a time in this process; guards newest
+	newest     Checkpoint // that this process has signed or seen
 }
 
 type waiting struct {
@@ -70,8 +80,10 @@ func Open(ctx context.Context, people, keys, content *db.DB) (*Log, error) {
 }
 
 // Begin starts the two workers of the log; Close ends and waits for them.
-func (l *Log) Begin(k Keys) {
-	l.keys = k
+// report is told why numbering fails, if it does.
+func (l *Log) Begin(k Keys, report *slog.Logger) {
+	l.keys, l.report = k, report
+	l.wholeAt.Store(time.Now().UnixMilli())
 	l.wg.Go(l.commit)
 	l.wg.Go(l.number)
 }
@@ -84,12 +96,16 @@ func (l *Log) Close() {
 
 // Append writes an entry about something that is about to be answered. When
 // it returns, the entry is durable; on an error nothing may be answered. It
-// refuses to run inside a transaction, where it would wait for itself.
+// refuses to run inside a transaction, where it would wait for itself, and
+// while entries get no numbers: a read whose entry may never be signed is none.
 func (l *Log) Append(ctx context.Context, e Entry) (Ref, error) {
 	if db.Inside(ctx) {
 		return Ref{}, errors.New("audit.Append inside a transaction: use Record")
 	}
-	r, err := l.seal(ctx, e)
+	if time.Since(time.UnixMilli(l.wholeAt.Load())) > stalled {
+		return Ref{}, fmt.Errorf("entries of the log get no numbers: %w", yesline.Unavailable)
+	}
+	r, err := l.seal(ctx, l.content.Name, e)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -111,11 +127,11 @@ func (l *Log) Append(ctx context.Context, e Entry) (Ref, error) {
 
 // Record writes an entry in the transaction of what it tells.
 func (l *Log) Record(ctx context.Context, tx *db.Tx, e Entry) (Ref, error) {
-	r, err := l.seal(ctx, e)
+	r, err := l.seal(ctx, tx.DB.Name, e)
 	if err != nil {
 		return Ref{}, err
 	}
-	if err := write(ctx, tx, []*row{r}); err != nil {
+	if err := l.write(ctx, tx, []*row{r}); err != nil {
 		return Ref{}, err
 	}
 	tx.OnCommit(l.wake)
@@ -129,7 +145,7 @@ func (l *Log) wake() {
 	}
 }
 
-func (l *Log) seal(ctx context.Context, e Entry) (*row, error) {
+func (l *Log) seal(ctx context.Context, origin string, e Entry) (*row, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
@@ -139,7 +155,7 @@ func (l *Log) seal(ctx context.Context, e Entry) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &row{id: newEntryID(now), program: e.Program, object: e.Object, at: e.AtMillis}
+	r := &row{id: newEntryID(now)}
 	subjects := slices.Clone(e.Subjects)
 	slices.Sort(subjects)
 	subjects = slices.Compact(subjects)
@@ -147,7 +163,7 @@ func (l *Log) seal(ctx context.Context, e Entry) (*row, error) {
 		subjects = []yesline.PersonID{""}
 	}
 	r.leaf = append(r.leaf, leafMagic...)
-	r.leaf = binary.BigEndian.AppendUint64(r.leaf, uint64(r.at))
+	r.leaf = binary.BigEndian.AppendUint64(r.leaf, uint64(e.AtMillis))
 	r.leaf = binary.BigEndian.AppendUint16(r.leaf, uint16(len(subjects)))
 	for i, person := range subjects {
 		salt := newSalt()
@@ -158,10 +174,14 @@ func (l *Log) seal(ctx context.Context, e Entry) (*row, error) {
 		}
 		hash := sha256.Sum256(sealed)
 		r.leaf = append(append(r.leaf, commit[:]...), hash[:]...)
-		r.parts = append(r.parts, part{person, sealed})
+		r.parts = append(r.parts, part{i, e.Program, sql.NullString{String: string(person), Valid: person != ""}, e.Object, e.AtMillis, sealed})
 	}
+	r.mac = l.keys.MAC(marked(origin, r.id, r.leaf, r.parts))
 	return r, nil
 }
+
+// stalled is how long entries may go without numbers before reads stop.
+const stalled = 10 * time.Second
 
 const (
 	groupMost = 1024 // entries in one commit
@@ -211,7 +231,7 @@ func (l *Log) writeGroup(group []*waiting) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	err := l.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return write(ctx, tx, rows) })
+	err := l.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return l.write(ctx, tx, rows) })
 	if err != nil {
 		err = fmt.Errorf("writing the log: %w", err)
 	}
@@ -222,19 +242,15 @@ func (l *Log) writeGroup(group []*waiting) {
 }
 
 // write inserts rows and their parts, many to a statement.
-func write(ctx context.Context, tx *db.Tx, rows []*row) error {
-	leaves := insert{head: `INSERT INTO audit_leaves (id, leaf) VALUES `, columns: 2}
+func (l *Log) write(ctx context.Context, tx *db.Tx, rows []*row) error {
+	leaves := insert{head: `INSERT INTO audit_leaves (id, leaf, mac) VALUES `, columns: 3}
 	parts := insert{head: `INSERT INTO audit_parts (leaf_id, part, program, person, object, at, sealed) VALUES `, columns: 7}
 	for _, r := range rows {
-		if err := leaves.add(ctx, tx, string(r.id), r.leaf); err != nil {
+		if err := leaves.add(ctx, tx, string(r.id), r.leaf, r.mac); err != nil {
 			return err
 		}
-		for i, p := range r.parts {
-			var person any
-			if p.person != "" {
-				person = string(p.person)
-			}
-			if err := parts.add(ctx, tx, string(r.id), i, string(r.program), person, r.object, r.at, p.sealed); err != nil {
+		for _, p := range r.parts {
+			if err := parts.add(ctx, tx, string(r.id), p.n, string(p.program), p.person, p.object, p.at, p.sealed); err != nil {
 				return err
 			}
 		}

@@ -42,7 +42,7 @@ func (l *Log) Receipt(ctx context.Context, ref Ref, person yesline.PersonID) ([]
 		return nil, err
 	}
 	for _, p := range row.parts {
-		if p.person != person || person == "" {
+		if p.person.String != string(person) || person == "" {
 			continue
 		}
 		salt, words, _, err := l.open(ctx, ref.Leaf, row.leaf, p)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,9 @@ func (l *Log) number() {
 			}
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		l.Flush(ctx) // what fails stays pending and is tried again
+		if err := l.Flush(ctx); err != nil { // what fails stays pending and is tried again
+			l.report.Error("entries of the log get no numbers; if this lasts, reads stop", "error", err)
+		}
 		cancel()
 		if ending {
 			return
@@ -51,53 +54,198 @@ func (l *Log) number() {
 	}
 }
 
-// Flush numbers all pending leaves now and signs a checkpoint over them.
+// Flush numbers all pending leaves now, signs a checkpoint over them, and keeps
+// it in all three databases.
 func (l *Log) Flush(ctx context.Context) error {
 	l.sequencing.Lock()
 	defer l.sequencing.Unlock()
 	return l.flush(ctx)
 }
 
-// flush is Flush for whoever holds sequencing.
+// flush is Flush with sequencing held.
 func (l *Log) flush(ctx context.Context) error {
+	before := l.newest.Size
 	for _, origin := range l.origins {
 		for {
 			n, err := l.drain(ctx, origin)
 			if err != nil {
 				return fmt.Errorf("numbering the log: %w", err)
 			}
+			l.wholeAt.Store(time.Now().UnixMilli())
 			if n < batchMost {
 				break
 			}
 		}
 	}
+	if l.newest.Size == before {
+		return nil
+	}
+	return l.witness(ctx)
+}
+
+// witness keeps the newest checkpoint in the databases that hold no tree, so
+// that who rewrites the one contradicts the others.
+func (l *Log) witness(ctx context.Context) error {
+	for _, d := range l.origins[1:] {
+		err := d.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if _, err := tx.Exec(ctx, `DELETE FROM audit_checkpoints WHERE size < $1`, l.newest.Size); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, `INSERT INTO audit_checkpoints (size, note, at) VALUES ($1, $2, $3) ON CONFLICT (size) DO NOTHING`,
+				l.newest.Size, l.newest.Note, db.Millis(time.Now()))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("keeping a checkpoint in the %s database: %w", d.Name, err)
+		}
+	}
 	return nil
 }
 
-// drain numbers at most batchMost pending leaves of one database.
-func (l *Log) drain(ctx context.Context, origin *db.DB) (n int, err error) {
-	if origin == l.content {
-		var waits bool
-		row := l.content.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM audit_leaves WHERE seq IS NULL)`)
-		if err := row.Scan(&waits); err != nil || !waits {
+// witnessed gives the newest checkpoint that any database or this process
+// remembers; the zero Checkpoint for a new log. One that is not signed by us
+// is an error.
+func (l *Log) witnessed(ctx context.Context) (Checkpoint, error) {
+	newest := l.newest
+	for _, d := range l.origins {
+		cp, err := l.newestIn(ctx, d)
+		if errors.Is(err, yesline.NotFound) {
+			continue
+		}
+		if err != nil {
+			return cp, fmt.Errorf("the newest checkpoint in the %s database: %w", d.Name, err)
+		}
+		if cp.Size > newest.Size {
+			newest = cp
+		}
+	}
+	return newest, nil
+}
+
+// drain numbers at most batchMost pending leaves of one database. For another
+// database than content it does so in two steps: first the number in the
+// content database, once for each leaf, then the number beside the leaf. A
+// crash between the two is mended by the next run.
+func (l *Log) drain(ctx context.Context, origin *db.DB) (int, error) {
+	var waits bool
+	row := origin.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM audit_leaves WHERE seq IS NULL)`)
+	if err := row.Scan(&waits); err != nil || !waits {
+		return 0, err
+	}
+	newest, err := l.witnessed(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var waiting []*entryRow
+	var signed Checkpoint
+	foreign := origin != l.content
+	if foreign {
+		if waiting, err = l.pending(ctx, origin.Name, origin.Query); err != nil || len(waiting) == 0 {
 			return 0, err
 		}
-		err = l.content.TransactReadCommitted(ctx, func(ctx context.Context, tx *db.Tx) error {
-			n = 0
-			size, err := lockHead(ctx, tx)
-			if err != nil {
-				return err
-			}
-			hashes, err := numberOwn(ctx, tx, size)
-			if err != nil || len(hashes) == 0 {
-				return err
-			}
-			n = len(hashes)
-			return l.grow(ctx, tx, size, hashes)
-		})
-		return n, err
 	}
-	return l.drainForeign(ctx, origin)
+	err = l.content.TransactReadCommitted(ctx, func(ctx context.Context, tx *db.Tx) error {
+		signed = Checkpoint{}
+		size, err := lockHead(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if !foreign {
+			if waiting, err = l.pending(ctx, origin.Name, tx.Query); err != nil {
+				return err
+			}
+		}
+		hashes, err := assign(ctx, tx, origin.Name, foreign, size, waiting)
+		if err != nil || len(hashes) == 0 {
+			return err
+		}
+		if !foreign {
+			if err := numberRows(ctx, tx, waiting); err != nil {
+				return err
+			}
+		}
+		signed, err = l.grow(ctx, tx, newest, size, hashes)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if signed.Size > 0 {
+		l.newest = signed
+	}
+	if foreign {
+		err = origin.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return numberRows(ctx, tx, waiting) })
+	}
+	return len(waiting), err
+}
+
+// pending reads leaves without a number, in order, and drops none quietly: one
+// that does not carry the house's mark stops the numbering.
+func (l *Log) pending(ctx context.Context, origin string, query queryFunc) ([]*entryRow, error) {
+	rows, err := query(ctx, `SELECT l.id, l.leaf, l.mac, p.part, p.program, p.person, p.object, p.at, p.sealed
+		FROM (SELECT id, leaf, mac FROM audit_leaves WHERE seq IS NULL ORDER BY id LIMIT $1) AS l
+		LEFT JOIN audit_parts p ON p.leaf_id = l.id ORDER BY l.id, p.part`, batchMost)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := scanEntries(rows)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range waiting {
+		if why := l.wrong(origin, e); why != "" {
+			return nil, fmt.Errorf("an entry waiting in %s is not as we wrote it (%s): %w", origin, why, yesline.Tampered)
+		}
+	}
+	return waiting, nil
+}
+
+type queryFunc = func(ctx context.Context, q string, args ...any) (*sql.Rows, error)
+
+// assign gives each waiting leaf its number and the hashes of those that are
+// new to the tree.
+func assign(ctx context.Context, tx *db.Tx, origin string, foreign bool, size int64, waiting []*entryRow) ([]tlog.Hash, error) {
+	var hashes []tlog.Hash
+	for _, e := range waiting {
+		if foreign {
+			err := tx.QueryRow(ctx, `SELECT seq FROM audit_foreign WHERE origin = $1 AND leaf_id = $2`, origin, string(e.id)).Scan(&e.seq)
+			if err == nil {
+				continue // numbered before a crash
+			}
+			if !errors.Is(err, sql.ErrNoRows) {
+				return nil, err
+			}
+		}
+		e.seq = size + int64(len(hashes))
+		hashes = append(hashes, tlog.RecordHash(e.leaf))
+		if foreign {
+			if _, err := tx.Exec(ctx, `INSERT INTO audit_foreign (seq, origin, leaf_id) VALUES ($1, $2, $3)`, e.seq, origin, string(e.id)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return hashes, nil
+}
+
+// numberRows writes the numbers beside the leaves, many to a statement.
+func numberRows(ctx context.Context, tx *db.Tx, waiting []*entryRow) error {
+	for some := range slices.Chunk(waiting, 200) {
+		var q strings.Builder
+		q.WriteString(`UPDATE audit_leaves SET seq = v.column2 FROM (VALUES `)
+		args := make([]any, 0, 2*len(some))
+		for i, e := range some {
+			if i > 0 {
+				q.WriteString(", ")
+			}
+			fmt.Fprintf(&q, "(CAST($%d AS TEXT), CAST($%d AS BIGINT))", 2*i+1, 2*i+2)
+			args = append(args, string(e.id), e.seq)
+		}
+		q.WriteString(`) AS v WHERE audit_leaves.id = v.column1`)
+		if _, err := tx.Exec(ctx, q.String(), args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lockHead reads the size of the tree and keeps other nodes from numbering
@@ -107,127 +255,72 @@ func lockHead(ctx context.Context, tx *db.Tx) (size int64, err error) {
 	return size, err
 }
 
-func numberOwn(ctx context.Context, tx *db.Tx, size int64) ([]tlog.Hash, error) {
-	rows, err := tx.Query(ctx, `UPDATE audit_leaves SET seq = $1 + waiting.n
-		FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM audit_leaves
-		      WHERE seq IS NULL ORDER BY id LIMIT $2) AS waiting
-		WHERE audit_leaves.id = waiting.id RETURNING seq, leaf`, size, batchMost)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	numbered := map[int64]tlog.Hash{}
-	for rows.Next() {
-		var seq int64
-		var leaf []byte
-		if err := rows.Scan(&seq, &leaf); err != nil {
-			return nil, err
-		}
-		numbered[seq] = tlog.RecordHash(leaf)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	hashes := make([]tlog.Hash, len(numbered))
-	for i := range hashes {
-		h, ok := numbered[size+int64(i)]
-		if !ok {
-			return nil, fmt.Errorf("numbers with a hole at %d: %w", size+int64(i), yesline.Tampered)
-		}
-		hashes[i] = h
-	}
-	return hashes, nil
-}
-
-// drainForeign numbers leaves of another database: first the number in the
-// content database, once for each leaf, then the number beside the leaf. A
-// crash between the two is mended by the next run.
-func (l *Log) drainForeign(ctx context.Context, origin *db.DB) (int, error) {
-	type pending struct {
-		id   string
-		leaf []byte
-		seq  int64
-	}
-	var waiting []pending
-	rows, err := origin.Query(ctx, `SELECT id, leaf FROM audit_leaves WHERE seq IS NULL ORDER BY id LIMIT $1`, batchMost)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var p pending
-		if err := rows.Scan(&p.id, &p.leaf); err != nil {
-			return 0, err
-		}
-		waiting = append(waiting, p)
-	}
-	if err := rows.Err(); err != nil || len(waiting) == 0 {
-		return 0, err
-	}
-	rows.Close()
-	err = l.content.TransactReadCommitted(ctx, func(ctx context.Context, tx *db.Tx) error {
-		size, err := lockHead(ctx, tx)
-		if err != nil {
-			return err
-		}
-		var hashes []tlog.Hash
-		for i := range waiting {
-			p := &waiting[i]
-			err := tx.QueryRow(ctx, `SELECT seq FROM audit_foreign WHERE origin = $1 AND leaf_id = $2`, origin.Name, p.id).Scan(&p.seq)
-			if err == nil {
-				continue // numbered before a crash
-			}
-			if !errors.Is(err, sql.ErrNoRows) {
-				return err
-			}
-			p.seq = size + int64(len(hashes))
-			if _, err := tx.Exec(ctx, `INSERT INTO audit_foreign (seq, origin, leaf_id) VALUES ($1, $2, $3)`, p.seq, origin.Name, p.id); err != nil {
-				return err
-			}
-			hashes = append(hashes, tlog.RecordHash(p.leaf))
-		}
-		if len(hashes) == 0 {
-			return nil
-		}
-		return l.grow(ctx, tx, size, hashes)
-	})
-	if err != nil {
-		return 0, err
-	}
-	err = origin.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		for _, p := range waiting {
-			if _, err := tx.Exec(ctx, `UPDATE audit_leaves SET seq = $1 WHERE id = $2`, p.seq, p.id); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return len(waiting), err
-}
-
-// grow appends leaf hashes to the tiles, moves the head and signs it.
-func (l *Log) grow(ctx context.Context, tx *db.Tx, size int64, hashes []tlog.Hash) error {
+// grow appends leaf hashes to the tiles, moves the head and signs it. It signs
+// only what goes on from what was signed before: the tiles must give the root
+// of the checkpoint at exactly this size, and of the newest one that anybody
+// remembers.
+func (l *Log) grow(ctx context.Context, tx *db.Tx, newest Checkpoint, size int64, hashes []tlog.Hash) (Checkpoint, error) {
 	t := &tiles{read: tx.QueryRow, held: map[tlog.Tile][]byte{}}
+	if err := l.goesOn(ctx, tx, t, newest, size); err != nil {
+		return Checkpoint{}, err
+	}
 	if err := t.append(ctx, 0, size, hashes); err != nil {
-		return err
+		return Checkpoint{}, err
 	}
 	if err := t.store(ctx, tx); err != nil {
-		return err
+		return Checkpoint{}, err
 	}
 	size += int64(len(hashes))
 	root, err := tlog.TreeHash(size, t.reader(ctx))
 	if err != nil {
-		return err
+		return Checkpoint{}, err
 	}
 	signed, err := note.Sign(&note.Note{Text: checkpointText(l.keys.Signer.Name(), size, root)}, l.keys.Signer)
 	if err != nil {
-		return err
+		return Checkpoint{}, err
 	}
 	if _, err := tx.Exec(ctx, `UPDATE audit_head SET size = $1 WHERE one = 1`, size); err != nil {
+		return Checkpoint{}, err
+	}
+	now := time.Now()
+	if _, err := tx.Exec(ctx, `INSERT INTO audit_checkpoints (size, note, at) VALUES ($1, $2, $3)`, size, string(signed), db.Millis(now)); err != nil {
+		return Checkpoint{}, err
+	}
+	return Checkpoint{Note: string(signed), Size: size, Root: root, At: now}, nil
+}
+
+func (l *Log) goesOn(ctx context.Context, tx *db.Tx, t *tiles, newest Checkpoint, size int64) error {
+	if newest.Size > size {
+		return fmt.Errorf("the log has %d entries, and %d were signed: %w", size, newest.Size, yesline.Tampered)
+	}
+	if size == 0 {
+		return nil
+	}
+	var text string
+	err := tx.QueryRow(ctx, `SELECT note FROM audit_checkpoints WHERE size = $1`, size).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("the log has %d entries and no checkpoint of them: %w", size, yesline.Tampered)
+	}
+	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO audit_checkpoints (size, note, at) VALUES ($1, $2, $3)`, size, string(signed), db.Millis(time.Now()))
-	return err
+	here, err := readCheckpoint(text, l.keys.Verifier)
+	if err != nil {
+		return err
+	}
+	for _, cp := range []Checkpoint{here, newest} {
+		if cp.Size == 0 {
+			continue
+		}
+		root, err := tlog.TreeHash(cp.Size, t.reader(ctx))
+		if err != nil {
+			return err
+		}
+		if cp.Size > size || root != cp.Root {
+			return fmt.Errorf("the tree against the root that was signed at %d entries: %w", cp.Size, yesline.Tampered)
+		}
+	}
+	return nil
 }
 
 // checkpointText is a C2SP tlog-checkpoint: origin, size, root.
@@ -265,10 +358,12 @@ func readCheckpoint(text string, v note.Verifier) (Checkpoint, error) {
 }
 
 // Checkpoint gives the newest signed head; yesline.NotFound while the log is empty.
-func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
+func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) { return l.newestIn(ctx, l.content) }
+
+func (l *Log) newestIn(ctx context.Context, d *db.DB) (Checkpoint, error) {
 	var text string
 	var at int64
-	err := l.content.QueryRow(ctx, `SELECT note, at FROM audit_checkpoints ORDER BY size DESC LIMIT 1`).Scan(&text, &at)
+	err := d.QueryRow(ctx, `SELECT note, at FROM audit_checkpoints ORDER BY size DESC LIMIT 1`).Scan(&text, &at)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Checkpoint{}, fmt.Errorf("the log has no checkpoint yet: %w", yesline.NotFound)
 	}

@@ -3,7 +3,7 @@ package audit
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -61,10 +61,23 @@ func (l *Log) Verify(ctx context.Context) (Report, error) {
 func (l *Log) settled(ctx context.Context, r *Report) ([]Checkpoint, error) {
 	l.sequencing.Lock()
 	defer l.sequencing.Unlock()
-	if err := l.flush(ctx); err != nil {
+	if err := l.flush(ctx); errors.Is(err, yesline.Tampered) {
+		r.problem("%v", err)
+	} else if err != nil {
 		return nil, err
 	}
-	return l.checkpoints(ctx, r)
+	all, err := l.checkpoints(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := l.witnessed(ctx)
+	if err != nil {
+		r.problem("%v", err)
+	}
+	if newest.Size > 0 && !slices.ContainsFunc(all, func(cp Checkpoint) bool { return cp.Size == newest.Size && cp.Root == newest.Root }) {
+		r.problem("the checkpoint of %d entries that was kept elsewhere is not in the log", newest.Size)
+	}
+	return all, nil
 }
 
 // ends reads, in one look, where the tree ends and where the newest checkpoint
@@ -130,7 +143,7 @@ func (l *Log) verifyRows(ctx context.Context, r *Report, checkpoints []Checkpoin
 			if got != want {
 				moved[got] = seq
 				wrong = append(wrong, seq)
-			} else if why := wrongPart(e); why != "" {
+			} else if why := l.wrong(where, e); why != "" {
 				r.problem("entry %d in %s was changed: %s", seq, where, why)
 			}
 			edge.add(want)
@@ -162,22 +175,6 @@ func (l *Log) nameWrong(ctx context.Context, r *Report, wrong []int64, moved map
 		}
 	}
 	return nil
-}
-
-func wrongPart(e *entryRow) string {
-	_, _, seals, err := parseLeaf(e.leaf)
-	if err != nil {
-		return "its leaf cannot be read"
-	}
-	if len(e.parts) != len(seals) {
-		return fmt.Sprintf("it has %d parts and should have %d", len(e.parts), len(seals))
-	}
-	for i, p := range e.parts {
-		if p.n != i || sha256.Sum256(p.sealed) != seals[i] {
-			return fmt.Sprintf("part %d does not match its leaf", i)
-		}
-	}
-	return ""
 }
 
 // bySeq finds the row of a number in whichever database holds it; nil if none.

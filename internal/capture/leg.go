@@ -278,11 +278,17 @@ func (l *Leg) note(n note) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if n.stop {
-		return l.live.room.Consent.Stop(ctx, l.live.ID, l.Person, l.ID, ev)
+	write := func() error {
+		if n.stop {
+			return l.live.room.Consent.Stop(ctx, l.live.ID, l.Person, l.ID, ev)
+		}
+		return l.live.room.Consent.Answer(ctx, consent.Answer{Call: l.live.ID, Person: l.Person, Leg: l.ID,
+			Purpose: consent.Record, Yes: n.yes, Evidence: ev})
 	}
-	return l.live.room.Consent.Answer(ctx, consent.Answer{Call: l.live.ID, Person: l.Person, Leg: l.ID,
-		Purpose: consent.Record, Yes: n.yes, Evidence: ev})
+	if first := l.live.room.First; first != nil && !n.yes {
+		return first(write)
+	}
+	return write()
 }
 
 // close ends the leg's writer, after what it was told.

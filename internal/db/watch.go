@@ -27,7 +27,8 @@ type Watches struct {
 	done  chan struct{}
 	start sync.Once
 	ended sync.Once
-	seen  atomic.Int64 // unix nanoseconds of the last successful look
+	born  time.Time    // carries the monotonic clock
+	seen  atomic.Int64 // nanoseconds since born, of the last successful look
 }
 
 type watched struct {
@@ -44,8 +45,10 @@ type Held struct {
 }
 
 func newWatches(d *DB) *Watches {
-	return &Watches{db: d, held: map[string]*watched{},
+	w := &Watches{db: d, held: map[string]*watched{}, born: time.Now(),
 		end: make(chan struct{}), done: make(chan struct{})}
+	w.seen.Store(-int64(Staleness)) // nothing was seen yet
+	return w
 }
 
 // Hold begins to watch subject and reads its revision now, so that what the
@@ -53,7 +56,7 @@ func newWatches(d *DB) *Watches {
 func (d *DB) Hold(ctx context.Context, subject string) (*Held, error) {
 	w := d.watches
 	w.start.Do(func() {
-		w.seen.Store(time.Now().UnixNano())
+		w.seen.Store(int64(time.Since(w.born)))
 		go w.run()
 	})
 	w.mu.Lock()
@@ -87,9 +90,9 @@ func (h *Held) Release() {
 }
 
 // Fresh reports whether the watches were read within the last 3 s. What hangs
-// on a watch stops when it is not.
+// on a watch stops when it is not. A wall clock that is set back changes nothing.
 func (d *DB) Fresh() bool {
-	return time.Since(time.Unix(0, d.watches.seen.Load())) < Staleness
+	return time.Since(d.watches.born)-time.Duration(d.watches.seen.Load()) < Staleness
 }
 
 // Touch raises the revision of subject; holders see it after the commit.
@@ -131,7 +134,7 @@ func (w *Watches) run() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		began := time.Now()
 		if w.look(ctx, subjects) == nil { // a failure leaves seen old, and holders stop by Fresh
-			w.seen.Store(began.UnixNano())
+			w.seen.Store(int64(began.Sub(w.born)))
 		}
 		cancel()
 	}

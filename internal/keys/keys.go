@@ -6,6 +6,7 @@ package keys
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -77,6 +78,7 @@ type cached struct {
 type house struct {
 	name   string
 	audit  Data
+	mark   []byte // under which the log marks its rows
 	signer note.Signer
 	verify note.Verifier
 	public string // verify, as text
@@ -131,6 +133,9 @@ func (k *Keys) openHouse(ctx context.Context) error {
 		return err
 	}
 	if k.house.audit, err = dataFrom(plain); err != nil {
+		return err
+	}
+	if k.house.mark, err = hkdf.Key(sha256.New, k.house.audit.Bytes(), nil, "yesline/audit/mark/v1", Size); err != nil {
 		return err
 	}
 	return k.house.sign(ed25519.NewKeyFromSeed(seed))
@@ -307,6 +312,11 @@ func (k *Keys) Audit() audit.Keys {
 				return nil, err
 			}
 			return unwrap(key, context, sealed)
+		},
+		MAC: func(data []byte) []byte {
+			mac := hmac.New(sha256.New, k.house.mark)
+			mac.Write(data)
+			return mac.Sum(nil)
 		},
 		Signer: k.house.signer, Verifier: k.house.verify, VerifierKey: k.house.public,
 	}

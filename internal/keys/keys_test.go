@@ -91,6 +91,10 @@ func TestTrackKeysLiveAndDie(t *testing.T) {
 		if _, err := h.Keys.OpenTrack(ctx, program, bob, track); !errors.Is(err, yesline.NotFound) {
 			t.Errorf("bob asks for ann's key: %v", err)
 		}
+		if _, err := h.Keys.DestroyTrack(ctx, program, bob, track); !errors.Is(err, yesline.Tampered) {
+			t.Errorf("bob's row asks to destroy ann's key: %v", err)
+		}
+		opens("after that")
 		if ref, err := h.Keys.DestroyTrack(ctx, program, ann, track); err != nil || ref.Leaf == "" {
 			t.Fatalf("destroying: %v %v", ref, err)
 		}

@@ -205,8 +205,19 @@ func (k *Keys) CloseTrack(ctx context.Context, program yesline.ProgramID, person
 func (k *Keys) DestroyTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) (ref audit.Ref, err error) {
 	err = k.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		ref = audit.Ref{}
-		n, err := tx.Exec(ctx, `DELETE FROM track_keys WHERE track = $1 AND person = $2 AND program = $3`, string(track), string(person), string(program))
-		if err != nil || n == 0 {
+		var owner TrackKey
+		err := tx.QueryRow(ctx, `SELECT program, person FROM track_keys WHERE track = $1`, string(track)).Scan(&owner.Program, &owner.Person)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if owner.Program != program || owner.Person != person {
+			// Somebody changed the row that asks for it: to say "destroyed" would be a lie.
+			return fmt.Errorf("the key of a track is another person's: %w", yesline.Tampered)
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM track_keys WHERE track = $1`, string(track)); err != nil {
 			return err
 		}
 		if err := tx.Touch(ctx, destroyed); err != nil {

@@ -75,8 +75,27 @@ func randomWord(bytes int) string {
 // 128 random bits that is shown once and not kept. MD5 (RFC 2617, broken but
 // all that some phones speak) is answered only for a device added with md5.
 func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, md5Too bool) (Device, string, yesline.Secret, error) {
+	d, err := s.newDevice(ctx, program, person, md5Too)
+	if err != nil {
+		return Device{}, "", yesline.Secret{}, err
+	}
+	if err := s.content.Transact(ctx, d.insert); err != nil {
+		return Device{}, "", yesline.Secret{}, fmt.Errorf("adding a device: %w", err)
+	}
+	s.decoy.CompareAndSwap(nil, &d.storedDevice)
+	return d.Device, d.username, d.password, nil
+}
+
+// newDevice is a device with what its phone is told, before it is stored.
+type newDevice struct {
+	storedDevice
+	username string
+	password yesline.Secret
+}
+
+func (s *Sessions) newDevice(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, md5Too bool) (newDevice, error) {
 	if program == "" || person == "" {
-		return Device{}, "", yesline.Secret{}, fmt.Errorf("a device belongs to a person of a program: %w", yesline.Invalid)
+		return newDevice{}, fmt.Errorf("a device belongs to a person of a program: %w", yesline.Invalid)
 	}
 	d := Device{yesline.NewDeviceID(), program, person}
 	prefix := shaPrefix
@@ -93,18 +112,15 @@ func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, per
 	}
 	sealed, err := s.sealing.Seal(ctx, program, []byte(d.ID), plain)
 	if err != nil {
-		return Device{}, "", yesline.Secret{}, fmt.Errorf("sealing a device's password: %w", err)
+		return newDevice{}, fmt.Errorf("sealing a device's password: %w", err)
 	}
-	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO devices (id, program, person, username, ha1, created, ended) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
-			string(d.ID), string(program), string(person), username, sealed, db.Millis(time.Now()))
-		return err
-	})
-	if err != nil {
-		return Device{}, "", yesline.Secret{}, fmt.Errorf("adding a device: %w", err)
-	}
-	s.decoy.CompareAndSwap(nil, &storedDevice{d, sealed})
-	return d, username, yesline.NewSecret([]byte(password)), nil
+	return newDevice{storedDevice{d, sealed}, username, yesline.NewSecret([]byte(password))}, nil
+}
+
+func (d newDevice) insert(ctx context.Context, tx *db.Tx) error {
+	_, err := tx.Exec(ctx, `INSERT INTO devices (id, program, person, username, ha1, created, ended) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+		string(d.ID), string(d.Program), string(d.Person), d.username, d.ha1, db.Millis(time.Now()))
+	return err
 }
 
 // EndDevice ends a person's SIP phone: from now on its password is wrong. The

@@ -89,18 +89,30 @@ func (a answer) right(h *ha1, method string) bool {
 }
 
 // Challenge gives the value of WWW-Authenticate for a request that says it is
-// from user, with a new nonce that is good for 60 s; stale for an answer that
-// was Stale. The user name tells by its form whether the device opted into
+// from user and came from peer, an address, with a new nonce that is good for
+// 60 s; stale for an answer that was Stale. The user name tells by its form whether the device opted into
 // MD5, so nothing is looked up for a stranger, nobody is offered a weaker
 // algorithm than their own, and phones that give up at an algorithm they do
 // not know (libre) see only theirs.
-func (s *Sessions) Challenge(user string, stale bool) string {
+func (s *Sessions) Challenge(user, peer string, stale bool) string {
 	alg := algSHA256
 	if strings.HasPrefix(user, md5Prefix) {
 		alg = algMD5
 	}
-	c := digest.Challenge{Realm: s.realm, Nonce: s.nonces.make(time.Now()), Algorithm: string(alg), QOP: []string{"auth"}, Stale: stale}
+	c := digest.Challenge{Realm: s.realm, Nonce: s.nonces.make(time.Now(), peer), Algorithm: string(alg), QOP: []string{"auth"}, Stale: stale}
 	return c.String()
+}
+
+// Challenged reports whether an Authorization header uses a nonce that we gave
+// to this peer within 60 s. Who only writes the peer's address on a packet does
+// not have one, so a wrong answer without it says nothing about the peer.
+func (s *Sessions) Challenged(peer, authorization string) bool {
+	a, err := readAuthorization(s.realm, authorization)
+	if err != nil {
+		return false
+	}
+	id, fresh := s.nonces.read(time.Now(), a.given.Nonce)
+	return fresh && id == s.nonces.to(id, peer)
 }
 
 // Answer checks the Authorization header of a SIP request against its method
@@ -149,8 +161,8 @@ func (s *Sessions) secretOf(ctx context.Context, d storedDevice, known bool) (ha
 }
 
 // nonces makes nonces and remembers the used ones. A nonce is the monotonic
-// time, 8 random bytes, and a MAC under a key of this process, so that one that
-// nobody used costs no memory.
+// time, 4 random bytes, 4 that name the peer, and a MAC under a key of this
+// process, so that one that nobody used costs no memory.
 type nonces struct {
 	key   [32]byte
 	start time.Time
@@ -185,10 +197,21 @@ func (n *nonces) mac(id nonceID) []byte {
 	return m.Sum(nil)[:nonceMAC]
 }
 
-func (n *nonces) make(now time.Time) string {
+// to gives the id with the name of a peer in it, which only this process can
+// write and read.
+func (n *nonces) to(id nonceID, peer string) nonceID {
+	m := hmac.New(sha256.New, n.key[:])
+	m.Write(id[:12])
+	m.Write([]byte("to peer " + peer)) // longer than an id: never the MAC of one
+	copy(id[12:], m.Sum(nil))
+	return id
+}
+
+func (n *nonces) make(now time.Time, peer string) string {
 	var id nonceID
 	binary.BigEndian.PutUint64(id[:8], n.clock(now))
 	rand.Read(id[8:])
+	id = n.to(id, peer)
 	return base64.RawURLEncoding.EncodeToString(append(id[:], n.mac(id)...))
 }
 

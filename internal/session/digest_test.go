@@ -44,7 +44,7 @@ func ha1Of(username, password string) *ha1 {
 // challenge gives the challenge in the phone's algorithm.
 func (p *sipPhone) challenge() *digest.Challenge {
 	p.h.t.Helper()
-	return p.read(p.h.Challenge(p.username, false))
+	return p.read(p.h.Challenge(p.username, "", false))
 }
 
 // read takes a challenge and answers it in the phone's own algorithm, whatever
@@ -125,7 +125,7 @@ func TestAChallengeIsInTheDevicesOwnAlgorithm(t *testing.T) {
 		strict, old := h.addPhone(h.ann, false), h.addPhone(h.bob, true)
 		for user, alg := range map[string]string{strict.username: "SHA-256", old.username: "MD5", "": "SHA-256", "nobody": "SHA-256"} {
 			for _, stale := range []bool{false, true} {
-				c, err := digest.ParseChallenge(h.Challenge(user, stale))
+				c, err := digest.ParseChallenge(h.Challenge(user, "", stale))
 				if err != nil || c.Algorithm != alg || c.Realm != realm || !c.SupportsQOP("auth") || c.Stale != stale || c.Nonce == "" {
 					t.Errorf("the challenge for %q is %+v, %v", user, c, err)
 				}
@@ -302,15 +302,15 @@ func TestNoReplayAtAnySecond(t *testing.T) {
 func TestTheMemoryOfNoncesIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *house) {
 		for i := range maxUsed {
-			if !h.nonces.use(time.Now(), h.nonces.make(time.Now()), 1) {
+			if !h.nonces.use(time.Now(), h.nonces.make(time.Now(), ""), 1) {
 				t.Fatalf("nonce %d is refused", i)
 			}
 		}
-		if h.nonces.use(time.Now(), h.nonces.make(time.Now()), 1) || len(h.nonces.current) > maxUsed {
+		if h.nonces.use(time.Now(), h.nonces.make(time.Now(), ""), 1) || len(h.nonces.current) > maxUsed {
 			t.Error("the memory of nonces grows without end")
 		}
 		time.Sleep(2 * NonceTime)
-		if !h.nonces.use(time.Now(), h.nonces.make(time.Now()), 1) || len(h.nonces.current) != 1 {
+		if !h.nonces.use(time.Now(), h.nonces.make(time.Now(), ""), 1) || len(h.nonces.current) != 1 {
 			t.Error("the memory of nonces does not empty")
 		}
 	})
@@ -323,7 +323,7 @@ func TestANonceOfAnotherProcessIsStale(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := phone.read(other.Challenge(phone.username, false))
+		c := phone.read(other.Challenge(phone.username, "", false))
 		_, _, err = h.Answer(t.Context(), "INVITE", uri, phone.header(c, "INVITE", 1))
 		h.stale(err)
 		if _, _, err = other.Answer(t.Context(), "INVITE", uri, phone.header(c, "INVITE", 1)); err != nil {

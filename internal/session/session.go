@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/audit"
 	"yesline/internal/db"
 )
 
@@ -36,6 +37,11 @@ type Sealing struct {
 
 // Sessions knows who is asking. It is made by New.
 type Sessions struct {
+	// Record is the log's, and tells people who got a way into their account:
+	// an invitation, a signing in. app sets it before anybody comes. Without it
+	// nobody is invited, and signing in is not told.
+	Record func(ctx context.Context, tx *db.Tx, e audit.Entry) (audit.Ref, error)
+
 	content *db.DB
 	realm   string
 	sealing Sealing
@@ -82,31 +88,34 @@ func hashOf(token string) string {
 // Link makes a sign-in link's token for who: it works once, within 15 minutes
 // (an operator's within 24 hours). Machines and nobody do not sign in.
 func (s *Sessions) Link(ctx context.Context, who Principal) (token string, err error) {
-	now, life := time.Now(), LinkTime
-	switch {
-	case who.kind == Operator:
-		life = OperatorLinkTime
-	case who.kind != Person || who.name == "" || who.program == "":
+	if who.kind != Operator && (who.kind != Person || who.name == "" || who.program == "") {
 		return "", fmt.Errorf("a sign-in link is for a person or an operator: %w", yesline.Invalid)
 	}
 	token, hash := newToken()
-	kind, name, program, person := who.columns()
-	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM links WHERE expires < $1`, db.Millis(now)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `INSERT INTO links (token_hash, kind, name, program, person, created, expires, used)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
-			hash, kind, name, program, person, db.Millis(now), db.Millis(now.Add(life)))
-		return err
-	})
+	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return insertLink(ctx, tx, who, hash) })
 	if err != nil {
 		return "", fmt.Errorf("making a sign-in link: %w", err)
 	}
 	return token, nil
 }
 
-// LinkFor is Link for a person of a program, as an invitation is.
+func insertLink(ctx context.Context, tx *db.Tx, who Principal, hash string) error {
+	now, life := time.Now(), LinkTime
+	if who.kind == Operator {
+		life = OperatorLinkTime
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM links WHERE expires < $1`, db.Millis(now)); err != nil {
+		return err
+	}
+	kind, name, program, person := who.columns()
+	_, err := tx.Exec(ctx, `INSERT INTO links (token_hash, kind, name, program, person, created, expires, used)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
+		hash, kind, name, program, person, db.Millis(now), db.Millis(now.Add(life)))
+	return err
+}
+
+// LinkFor is Link for a person of a program. It asks nobody whether that
+// person wants it: an operator's way to a link is Invite.
 func (s *Sessions) LinkFor(ctx context.Context, program yesline.ProgramID, person yesline.PersonID) (token string, err error) {
 	return s.Link(ctx, Principal{kind: Person, name: string(person), program: program})
 }
@@ -144,6 +153,10 @@ func (s *Sessions) Redeem(ctx context.Context, token string) (cookie string, who
 		_, err = tx.Exec(ctx, `INSERT INTO sessions (cookie_hash, id, kind, name, program, person, created, seen, expires, ended)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, 0)`,
 			cookieHash, string(id), c.kind, c.name, c.program, c.person, db.Millis(now), db.Millis(now.Add(SessionTime)))
+		if err != nil || s.Record == nil {
+			return err
+		}
+		_, err = s.Record(ctx, tx, told("signed-in", p, p.program, p.Person()))
 		return err
 	})
 	if err != nil {
@@ -153,6 +166,16 @@ func (s *Sessions) Redeem(ctx context.Context, token string) (cookie string, who
 		return "", Principal{}, fmt.Errorf("signing in by a link: %w", err)
 	}
 	return cookie, p, nil
+}
+
+// told is the entry of something that gives a way into a person's account. It
+// is theirs to read; an operator's own is the house's.
+func told(verb string, by Principal, program yesline.ProgramID, person yesline.PersonID) audit.Entry {
+	e := audit.Entry{Program: program, Actor: by.String(), Verb: verb, Object: string(person), Result: "done"}
+	if person != "" {
+		e.Subjects = []yesline.PersonID{person}
+	}
+	return e
 }
 
 // Who is behind a cookie: one indexed read. The error is yesline.NotFound when

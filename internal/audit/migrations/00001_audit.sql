@@ -1,14 +1,18 @@
 -- +goose Up
 -- Leaves and parts stand in each of the three databases, so that an entry is
 -- written in the transaction of what it tells.
+-- mac is the house's own mark on the leaf and its parts with their index: who
+-- can write here and has no key can neither add an entry nor hide one.
 CREATE TABLE audit_leaves (
     id   TEXT PRIMARY KEY,
     seq  BIGINT,
-    leaf BYTEA NOT NULL
+    leaf BYTEA NOT NULL,
+    mac  BYTEA NOT NULL
 );
 CREATE INDEX audit_leaves_pending ON audit_leaves (id) WHERE seq IS NULL;
 CREATE UNIQUE INDEX audit_leaves_seq ON audit_leaves (seq) WHERE seq IS NOT NULL;
 
+-- person: NULL for a part under the program's key, '' once forgotten.
 CREATE TABLE audit_parts (
     leaf_id TEXT NOT NULL,
     part    INTEGER NOT NULL,
@@ -22,7 +26,8 @@ CREATE TABLE audit_parts (
 CREATE INDEX audit_parts_person ON audit_parts (person, at);
 CREATE INDEX audit_parts_object ON audit_parts (object, at);
 
--- The tree is used in the content database only.
+-- The tree is used in the content database only; the newest checkpoint is kept
+-- in the other two as well.
 CREATE TABLE audit_head (
     one  INTEGER PRIMARY KEY,
     size BIGINT NOT NULL

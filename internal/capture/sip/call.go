@@ -103,6 +103,12 @@ func (c *call) ordinary(req *sip.Request, tx sip.ServerTransaction, device sessi
 		d.answer(req, tx, 404, "Not Found")
 		return
 	}
+	if refusal := d.begins(device.ID, time.Now()); refusal != 0 {
+		d.Counters.Greedy.Add(1)
+		d.answer(req, tx, refusal, map[int]string{486: "Busy Here", 503: "Service Unavailable"}[refusal])
+		return
+	}
+	defer d.ends(device.ID)
 	live, err := d.room.Begin(c.ctx, device, to)
 	switch {
 	case errors.Is(err, yesline.TooMany):

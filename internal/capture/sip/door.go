@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +45,7 @@ type Config struct {
 	NoEmergency bool     // there is no way to carry them: the caller is told so
 
 	MaxCalls  int           // at once; 0: 500. Emergency calls are not counted
+	MaxDevice int           // of them by one device; 0: 4
 	MaxLength time.Duration // of a call; 0: 4 hours, which is also the most
 	MaxRing   time.Duration // of the callee's phone; 0: 60 s
 
@@ -69,6 +72,9 @@ func (c *Config) check() error {
 	}
 	if c.MaxCalls <= 0 {
 		c.MaxCalls = 500
+	}
+	if c.MaxDevice <= 0 {
+		c.MaxDevice = 4
 	}
 	if c.MaxLength <= 0 || c.MaxLength > longestCall {
 		c.MaxLength = longestCall
@@ -105,11 +111,13 @@ type Counters struct {
 	Calls      atomic.Int64 // begun
 	Challenged atomic.Int64 // answered 401
 	Busy       atomic.Int64 // refused: too many calls
+	Greedy     atomic.Int64 // refused: too many calls of one device, or too fast
 	Malformed  atomic.Int64 // not SIP, or not to be read
 	Oversized  atomic.Int64
 	Flood      atomic.Int64 // dropped: too much from one address
 	Foreign    atomic.Int64 // RTP that is not of the leg it came to
 	Odd        atomic.Int64 // RTP that is none, or of a kind not agreed on
+	Panics     atomic.Int64 // requests that our own mistakes could not take
 }
 
 // Door is the SIP door. Its Counters may be read at any time.
@@ -132,6 +140,7 @@ type Door struct {
 
 	mu      sync.Mutex // guards the rest
 	dialogs map[string]*dialog
+	devices map[yesline.DeviceID]*allowance
 	calls   int
 	closed  bool
 }
@@ -141,7 +150,8 @@ func New(cfg Config, sessions *session.Sessions, room *capture.Room) (*Door, err
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Door{cfg: cfg, sessions: sessions, room: room, dialogs: map[string]*dialog{}}, nil
+	return &Door{cfg: cfg, sessions: sessions, room: room, dialogs: map[string]*dialog{},
+		devices: map[yesline.DeviceID]*allowance{}}, nil
 }
 
 // Start listens and serves until Close.
@@ -205,20 +215,38 @@ func (d *Door) Close() error {
 }
 
 func (d *Door) handle() {
-	d.server.OnInvite(d.invited)
-	d.server.OnAck(func(req *sip.Request, _ sip.ServerTransaction) {
+	d.server.OnInvite(d.guard(d.invited))
+	d.server.OnAck(d.guard(func(req *sip.Request, _ sip.ServerTransaction) {
 		if dg := d.find(req); dg != nil {
 			dg.acknowledge(req)
 		}
-	})
-	d.server.OnBye(d.ended)
-	d.server.OnUpdate(d.updated)
-	d.server.OnInfo(d.informed)
-	d.server.OnCancel(func(req *sip.Request, tx sip.ServerTransaction) {
+	}))
+	d.server.OnBye(d.guard(d.ended))
+	d.server.OnUpdate(d.guard(d.updated))
+	d.server.OnInfo(d.guard(d.informed))
+	d.server.OnCancel(d.guard(func(req *sip.Request, tx sip.ServerTransaction) {
 		d.answer(req, tx, 481, "Call/Transaction Does Not Exist")
-	})
-	d.server.OnOptions(func(req *sip.Request, tx sip.ServerTransaction) { d.answer(req, tx, 200, "OK") })
-	d.server.OnNoRoute(func(req *sip.Request, tx sip.ServerTransaction) { d.answer(req, tx, 405, "Method Not Allowed") })
+	}))
+	d.server.OnOptions(d.guard(func(req *sip.Request, tx sip.ServerTransaction) { d.answer(req, tx, 200, "OK") }))
+	d.server.OnNoRoute(d.guard(func(req *sip.Request, tx sip.ServerTransaction) { d.answer(req, tx, 405, "Method Not Allowed") }))
+}
+
+// guard stands around every handler: a request that lacks what all must have
+// goes no further, and a mistake of ours costs one request and not the server.
+func (d *Door) guard(handle sipgo.RequestHandler) sipgo.RequestHandler {
+	return func(req *sip.Request, tx sip.ServerTransaction) {
+		if !whole(req) {
+			d.Counters.Malformed.Add(1)
+			return
+		}
+		defer func() {
+			if recover() != nil { // what it says may repeat what was sent
+				d.Counters.Panics.Add(1)
+				d.cfg.Report.Error("a request was not taken: our mistake", "at", string(debug.Stack()))
+			}
+		}()
+		handle(req, tx)
+	}
 }
 
 const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
@@ -271,6 +299,55 @@ func (d *Door) enter(emergency bool) bool {
 	return true
 }
 
+// allowance is what one device may still do.
+type allowance struct {
+	calls int     // going on
+	left  float64 // calls it may begin now
+	at    time.Time
+}
+
+const (
+	deviceBurst     = 5    // calls a device may begin at once
+	devicePerSecond = 1    // and in the long run
+	devicesKept     = 4096 // above this the idle ones are forgotten
+)
+
+// begins counts a call of a device in: 0, or the status that refuses it. Each
+// call that is let in is given back by ends.
+func (d *Door) begins(id yesline.DeviceID, now time.Time) (refusal int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.devices[id]
+	if a == nil {
+		if len(d.devices) >= devicesKept {
+			maps.DeleteFunc(d.devices, func(_ yesline.DeviceID, a *allowance) bool { return a.idle(now) })
+		}
+		a = &allowance{left: deviceBurst, at: now}
+		d.devices[id] = a
+	}
+	a.left, a.at = min(deviceBurst, a.left+now.Sub(a.at).Seconds()*devicePerSecond), now
+	switch {
+	case a.calls >= d.cfg.MaxDevice:
+		return 486
+	case a.left < 1:
+		return 503
+	}
+	a.left--
+	a.calls++
+	return 0
+}
+
+// idle reports whether forgetting the device changes nothing.
+func (a *allowance) idle(now time.Time) bool {
+	return a.calls == 0 && a.left+now.Sub(a.at).Seconds()*devicePerSecond >= deviceBurst
+}
+
+func (d *Door) ends(id yesline.DeviceID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.devices[id].calls--
+}
+
 func (d *Door) leave() {
 	d.mu.Lock()
 	d.calls--
@@ -313,7 +390,9 @@ func (d *Door) whose(req *sip.Request, tx sip.ServerTransaction) (session.Device
 	case errors.Is(err, session.Stale):
 		tx.Respond(d.challenge(req, true))
 	case errors.Is(err, yesline.Denied):
-		d.gate.failed(source(req).Addr(), time.Now())
+		if at := source(req).Addr(); d.sessions.Challenged(at.String(), h.Value()) { // anybody can forge a sender
+			d.gate.failed(at, time.Now())
+		}
 		tx.Respond(d.challenge(req, false))
 	default:
 		d.cfg.Report.Error("a digest could not be checked", "error", err)

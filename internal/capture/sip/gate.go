@@ -15,7 +15,7 @@ const (
 	burst      = 100     // messages at once from one address
 	perSecond  = 50      // and in the long run
 	strangers  = 4096    // addresses remembered
-	maxFailure = 10      // wrong passwords an address may try in a minute
+	maxFailure = 10      // wrong passwords an address may try in a minute, each to a challenge of ours to it
 )
 
 // gate stands before the transactions: it drops what is too large, too much or
@@ -72,14 +72,20 @@ func (g *gate) admit(data []byte, from net.Addr, now time.Time) bool {
 		count.Malformed.Add(1)
 		return false
 	}
-	if trunk || !bytes.HasPrefix(data, []byte("INVITE ")) {
+	msg, ok := g.door.read(data)
+	if !ok {
+		count.Malformed.Add(1)
+		return false
+	}
+	req, is := msg.(*sip.Request)
+	if trunk || !is || req.Method != sip.INVITE {
 		return true
 	}
-	if g.banned(at.Addr(), now) {
+	if g.banned(at.Addr(), now) && !g.door.cfg.isEmergency(&req.Recipient) {
 		count.Flood.Add(1)
 		return false
 	}
-	return g.door.brings(data, udp)
+	return g.door.brings(req, udp)
 }
 
 // banned reports whether an address tried too many passwords.
@@ -140,10 +146,15 @@ func (g *gate) failed(addr netip.Addr, now time.Time) {
 	v.failures++
 }
 
-// looksLikeSIP reads the first line: a request or a response of SIP/2.0.
+// looksLikeSIP reads the first line: a request or a response of SIP/2.0. A
+// method is upper-case letters; sipgo would take others for the same.
 func looksLikeSIP(data []byte) bool {
 	line, _, found := bytes.Cut(data, []byte("\r\n"))
-	return found && (bytes.HasPrefix(line, []byte("SIP/2.0 ")) || bytes.HasSuffix(line, []byte(" SIP/2.0")))
+	if !found || bytes.HasPrefix(line, []byte("SIP/2.0 ")) {
+		return found
+	}
+	method, _, _ := bytes.Cut(line, []byte(" "))
+	return len(method) > 0 && len(bytes.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")) == 0 && bytes.HasSuffix(line, []byte(" SIP/2.0"))
 }
 
 // clean refuses a message whose head holds anything but text in lines that end
@@ -170,15 +181,33 @@ func clean(data []byte) bool {
 	return true
 }
 
+// read parses a message as sipgo is going to, and wants what every one must
+// have. What makes the parser panic ends here.
+func (d *Door) read(data []byte) (msg sip.Message, ok bool) {
+	defer func() {
+		if recover() != nil {
+			msg, ok = nil, false
+		}
+	}()
+	msg, err := sip.ParseMessage(data)
+	if err != nil || !whole(msg) {
+		return nil, false
+	}
+	if req, is := msg.(*sip.Request); is && req.CSeq().MethodName != req.Method {
+		return nil, false
+	}
+	return msg, true
+}
+
+// whole reports whether a message has the headers that every one must have
+// (RFC 3261, 8.1.1); without them neither sipgo nor we can answer it.
+func whole(msg sip.Message) bool {
+	return msg.Via() != nil && msg.From() != nil && msg.To() != nil && msg.CallID() != nil && msg.CSeq() != nil
+}
+
 // brings reports whether an INVITE carries credentials or belongs to a call we
 // know. One that does not is challenged here, without a transaction.
-func (d *Door) brings(data []byte, from *net.UDPAddr) bool {
-	msg, err := sip.ParseMessage(data)
-	req, ok := msg.(*sip.Request)
-	if err != nil || !ok || req.Via() == nil || req.From() == nil || req.To() == nil || req.CallID() == nil || req.CSeq() == nil {
-		d.Counters.Malformed.Add(1)
-		return false
-	}
+func (d *Door) brings(req *sip.Request, from *net.UDPAddr) bool {
 	if req.To().Params.Has("tag") || req.GetHeader("Authorization") != nil {
 		return true
 	}
@@ -201,6 +230,6 @@ func (d *Door) challenge(req *sip.Request, stale bool) *sip.Response {
 	if from := req.From(); from != nil {
 		user = from.Address.User
 	}
-	res.AppendHeader(sip.NewHeader("WWW-Authenticate", d.sessions.Challenge(user, stale)))
+	res.AppendHeader(sip.NewHeader("WWW-Authenticate", d.sessions.Challenge(user, source(req).Addr().String(), stale)))
 	return res
 }

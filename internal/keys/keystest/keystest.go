@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"testing"
 
@@ -79,7 +80,7 @@ func Open(t testing.TB, open func(name string) *db.DB) *House {
 	if h.Keys, err = keys.Open(ctx, h.KeysDB, root, h.Log); err != nil {
 		t.Fatal(err)
 	}
-	h.Log.Begin(h.Keys.Audit())
+	h.Log.Begin(h.Keys.Audit(), slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		h.Log.Close()
 		h.Keys.Close()
