@@ -82,6 +82,7 @@ type house struct {
 	signer note.Signer
 	verify note.Verifier
 	public string // verify, as text
+	vouch  ed25519.PrivateKey
 }
 
 const destroyed = "keys/destroyed"
@@ -144,6 +145,7 @@ func (k *Keys) openHouse(ctx context.Context) error {
 // sign makes the note signer and verifier of the house (C2SP signed-note,
 // algorithm 1: Ed25519).
 func (h *house) sign(private ed25519.PrivateKey) (err error) {
+	h.vouch = private
 	public := private.Public().(ed25519.PublicKey)
 	if h.public, err = note.NewEd25519VerifierKey(h.name, public); err != nil {
 		return err

@@ -154,6 +154,32 @@ func TestMovedKeysDoNotOpen(t *testing.T) {
 	})
 }
 
+// Who writes the keys database cannot have voices sealed to a key of their own.
+func TestAForeignPublicKeyIsNotSealedTo(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		ctx := t.Context()
+		h := keystest.Open(t, open)
+		program := h.Program(t)
+		ann, eve := h.Person(t, program), h.Person(t, program)
+		for _, p := range []yesline.PersonID{ann, eve} {
+			if err := h.Keys.MintVoice(ctx, program, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := h.KeysDB.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE person_keys SET public = (SELECT public FROM person_keys WHERE person = $1),
+				vouched = (SELECT vouched FROM person_keys WHERE person = $1) WHERE person = $2`, string(eve), string(ann))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Keys.MintTrack(ctx, program, ann, yesline.NewTrackID()); !errors.Is(err, yesline.Tampered) {
+			t.Errorf("a track for ann under eve's public key: %v", err)
+		}
+	})
+}
+
 func TestAWrongRootIsNamedAndTouchesNothing(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/hpke"
 	"database/sql"
 	"errors"
@@ -91,14 +92,20 @@ func (k *Keys) MintVoice(ctx context.Context, program yesline.ProgramID, person 
 		return err
 	}
 	return k.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE person_keys SET public = $1, private = $2 WHERE person = $3 AND program = $4 AND public IS NULL`,
-			private.PublicKey().Bytes(), wrap(over, personContext(program, person, "private"), secret), string(person), string(program))
+		public := private.PublicKey().Bytes()
+		n, err := tx.Exec(ctx, `UPDATE person_keys SET public = $1, vouched = $2, private = $3 WHERE person = $4 AND program = $5 AND public IS NULL`,
+			public, ed25519.Sign(k.house.vouch, vouched(program, person, public)), wrap(over, personContext(program, person, "private"), secret), string(person), string(program))
 		if err != nil || n == 0 {
 			return err // another call was first
 		}
 		_, err = k.log.Record(ctx, tx, audit.Entry{Program: program, Actor: "svc:keys", Verb: "keys.minted", Object: "voice", Result: "done"})
 		return err
 	})
+}
+
+// vouched is what the house signs of a public key.
+func vouched(program yesline.ProgramID, person yesline.PersonID, public []byte) []byte {
+	return bind("yesline/voice/v1", string(program), string(person), string(public))
 }
 
 func trackContext(program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) []byte {
@@ -109,14 +116,17 @@ func trackContext(program yesline.ProgramID, person yesline.PersonID, track yesl
 // person's public key. It reads nothing secret, so a capture node can do it
 // and cannot open it again.
 func (k *Keys) MintTrack(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, track yesline.TrackID) (Data, error) {
-	var public []byte
-	err := k.db.QueryRow(ctx, `SELECT public FROM person_keys WHERE person = $1 AND program = $2 AND public IS NOT NULL`,
-		string(person), string(program)).Scan(&public)
+	var public, signature []byte
+	err := k.db.QueryRow(ctx, `SELECT public, vouched FROM person_keys WHERE person = $1 AND program = $2 AND public IS NOT NULL`,
+		string(person), string(program)).Scan(&public, &signature)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Data{}, fmt.Errorf("the key pair of a person: %w", yesline.NotFound)
 	}
 	if err != nil {
 		return Data{}, err
+	}
+	if !ed25519.Verify(k.house.vouch.Public().(ed25519.PublicKey), vouched(program, person, public), signature) {
+		return Data{}, fmt.Errorf("the public key of a person is not vouched for: %w", yesline.Tampered)
 	}
 	to, err := kem().NewPublicKey(public)
 	if err != nil {

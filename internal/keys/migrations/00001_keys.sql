@@ -18,7 +18,8 @@ CREATE TABLE program_keys (
     PRIMARY KEY (program, purpose, version)
 );
 
--- epoch 0: not wrapped by an epoch key.
+-- epoch 0: not wrapped by an epoch key. vouched is the house's signature that
+-- public is this person's: what is sealed to it, the house can open.
 CREATE TABLE person_keys (
     person  TEXT PRIMARY KEY,
     program TEXT NOT NULL,
@@ -26,6 +27,7 @@ CREATE TABLE person_keys (
     wrapped BYTEA NOT NULL,
     audit   BYTEA NOT NULL,
     public  BYTEA,
+    vouched BYTEA,
     private BYTEA,
     created BIGINT NOT NULL
 );
