@@ -35,8 +35,11 @@ var errUsage = errors.New("usage")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := command()
-	if err := root.ExecuteContext(ctx); err != nil {
+	err := closeMemory() // before anything secret is in it
+	if err == nil {
+		err = command().ExecuteContext(ctx)
+	}
+	if err != nil {
 		if !errors.Is(err, errProblems) {
 			fmt.Fprintln(os.Stderr, "yesline:", err)
 		}

@@ -93,7 +93,7 @@ type house struct {
 	server *exec.Cmd
 	sip    string // where the server's telephones are
 
-	ended  chan struct{} // closed when it said its last
+	ended chan struct{} // closed when it said its last
 
 	mu    sync.Mutex // guards lines
 	lines []string   // what the server said

@@ -302,7 +302,11 @@ func (g *Gate) refuse(ctx context.Context, d *decision) error {
 func (g *Gate) settle(ctx context.Context, n int) error {
 	due := g.denials.take(time.Now(), n)
 	for i, c := range due {
-		if _, err := g.write(ctx, c.entry()); err != nil {
+		_, err := g.write(ctx, c.entry())
+		if errors.Is(err, yesline.NotFound) { // they were erased meanwhile, and their key with them
+			_, err = g.write(ctx, c.nameless().entry())
+		}
+		if err != nil {
 			g.denials.putBack(due[i:])
 			return err
 		}

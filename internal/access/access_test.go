@@ -77,7 +77,7 @@ func TestAPermitLasts30Seconds(t *testing.T) {
 		if !good() {
 			t.Error("it ended early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if good() {
 			t.Error("it lives after 30 s")
 		}
@@ -547,6 +547,39 @@ func TestKnockingAThousandTimesIsTwentyOneEntries(t *testing.T) {
 		h.mayNot("eve", Listen, "track") // a new minute
 		if n := len(h.logged()); n != 1 {
 			t.Errorf("got %d entries in the new minute, want 1", n)
+		}
+	})
+}
+
+// Whoever knocked and was erased before their count was written stops nobody:
+// that somebody knocked is told, and not who.
+func TestAnErasedKnockerStopsNobody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	eve := h.person("eve")
+	synctest.Test(t, func(t *testing.T) {
+		for range 25 {
+			h.mayNot("eve", Listen, "track")
+		}
+		h.logged()
+		h.onEntry = func(e audit.Entry) { // the key that eve's parts are sealed with is gone
+			h.logErr = nil
+			if slices.Contains(e.Subjects, eve) {
+				h.logErr = fmt.Errorf("the keys of a person: %w", yesline.NotFound)
+			}
+		}
+		time.Sleep(time.Minute)
+		h.may("ann", Listen, "track")
+		es := h.logged()
+		if len(es) != 2 || es[0].Detail["times"] != "5" || es[0].Result != "refused" || es[0].Program != h.program || len(es[0].Subjects) != 0 {
+			t.Fatalf("the entries are %+v, want the count and the yes", es)
+		}
+		if strings.Contains(fmt.Sprintf("%+v", es[0]), string(eve)) {
+			t.Errorf("the count names who was erased: %+v", es[0])
+		}
+		h.may("ann", Listen, "track")
+		if n := len(h.logged()); n != 1 {
+			t.Errorf("%d entries, want the yes alone: the count is written once", n)
 		}
 	})
 }

@@ -111,6 +111,13 @@ func (d *denials) putBack(cs []count) {
 	d.due = append(d.due, cs[:min(len(cs), maxCounted-len(d.due))]...)
 }
 
+// nameless is the count of a person who was erased: it still tells that
+// somebody knocked, and not who.
+func (c count) nameless() count {
+	c.actor, c.person = "somebody", ""
+	return c
+}
+
 // entry tells of the denials of a minute that had none of their own.
 func (c count) entry() audit.Entry {
 	e := audit.Entry{Program: c.program, Actor: c.actor, Verb: string(c.verb), Result: "refused",

@@ -172,6 +172,7 @@ func (a *App) openRooms(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	a.Sessions.Record = a.Log.Record
 	if a.Gate, err = access.New(a.Log.Append, a.facts()); err != nil {
 		return err
 	}
@@ -351,7 +352,7 @@ func (a *App) sweepKeys(ctx context.Context) error {
 	})
 	for _, k := range orphans {
 		if err == nil {
-			_, err = a.Keys.DestroyTrack(ctx, k.Program, k.Person, k.Track)
+			err = a.Shredder.Sweep(ctx, k)
 		}
 	}
 	if err != nil {

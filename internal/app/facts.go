@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -9,6 +10,13 @@ import (
 )
 
 // The gate's facts: each kind of object is described by the room that owns it.
+// An absent object costs the look-ups of one that is there: where a second one
+// hangs on what the first found, it asks for the phantoms, which nobody is.
+const (
+	phantomCall   = yesline.CallID("cal_phantom")
+	phantomPerson = yesline.PersonID("per_phantom")
+)
+
 func (a *App) facts() map[string]access.Loader {
 	return map[string]access.Loader{
 		"call": a.callFacts, "track": a.trackFacts, "person": a.personFacts, "receipt": a.receiptFacts, "program": a.programFacts,
@@ -38,10 +46,14 @@ func (a *App) trackFacts(ctx context.Context, ids []string) (map[string]access.F
 	}
 	var calls []yesline.CallID
 	seen := map[yesline.CallID]bool{}
-	for _, t := range tracks {
-		if !seen[t.Call] {
-			seen[t.Call] = true
-			calls = append(calls, t.Call)
+	for _, id := range ids {
+		call := phantomCall
+		if t, ok := tracks[id]; ok {
+			call = t.Call
+		}
+		if !seen[call] {
+			seen[call] = true
+			calls = append(calls, call)
 		}
 	}
 	all, err := a.Consent.Standings(ctx, calls)
@@ -76,15 +88,14 @@ func (a *App) receiptFacts(ctx context.Context, ids []string) (map[string]access
 	if err != nil {
 		return nil, err
 	}
-	owner := map[string]yesline.PersonID{}
-	var found []string
+	owners := map[string]yesline.PersonID{}
 	for _, k := range kept {
-		owner[string(k.ID)] = k.Person
-		found = append(found, string(k.ID))
+		owners[string(k.ID)] = k.Person
 	}
-	return each(found, func(id string) (access.Facts, error) {
-		program, err := a.People.Program(ctx, owner[id])
-		return access.Facts{Program: program, Owner: owner[id]}, err
+	return each(ids, func(id string) (access.Facts, error) {
+		owner := cmp.Or(owners[id], phantomPerson)
+		program, err := a.People.Program(ctx, owner)
+		return access.Facts{Program: program, Owner: owner}, err
 	})
 }
 

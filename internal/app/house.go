@@ -23,7 +23,7 @@ import (
 func (a *App) house() web.House {
 	return web.House{
 		Log: a.Report, Secure: len(a.Config.URL) > 6 && a.Config.URL[:6] == "https:", LogKey: a.Log.VerifierKey(),
-		Redeem: a.Sessions.Redeem, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.ask,
+		Redeem: a.Sessions.Redeem, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.ask, AskSet: a.Gate.AskSet,
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
 		Set: a.Consent.Set, Withdraw: a.withdraw,
 		Seconds: a.Player.Seconds, Window: a.Player.Window, Peaks: a.Player.Peaks,
@@ -54,13 +54,8 @@ func (a *App) calls(ctx context.Context, person yesline.PersonID, cursor string,
 	if err != nil {
 		return nil, "", err
 	}
-	views := make([]web.Call, len(found))
-	for i, c := range found {
-		if views[i], err = a.callView(ctx, c); err != nil {
-			return nil, "", err
-		}
-	}
-	return views, next, nil
+	views, err := a.callViews(ctx, found)
+	return views, next, err
 }
 
 func (a *App) call(ctx context.Context, id yesline.CallID) (web.Call, error) {
@@ -68,11 +63,32 @@ func (a *App) call(ctx context.Context, id yesline.CallID) (web.Call, error) {
 	if err != nil {
 		return web.Call{}, err
 	}
-	return a.callView(ctx, c)
+	views, err := a.callViews(ctx, []capture.Call{c})
+	if err != nil {
+		return web.Call{}, err
+	}
+	return views[0], nil
 }
 
-func (a *App) callView(ctx context.Context, c capture.Call) (web.Call, error) {
-	v := web.Call{ID: c.ID, Began: time.UnixMilli(c.Started).UTC(), Live: c.Ended == 0}
+// callViews are calls as pages show them: at most 500, with one look-up.
+func (a *App) callViews(ctx context.Context, calls []capture.Call) ([]web.Call, error) {
+	ids := make([]yesline.CallID, len(calls))
+	for i, c := range calls {
+		ids[i] = c.ID
+	}
+	oneSided, err := a.Consent.OneSided(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]web.Call, len(calls))
+	for i, c := range calls {
+		views[i] = callView(c, !oneSided[c.ID])
+	}
+	return views, nil
+}
+
+func callView(c capture.Call, strict bool) web.Call {
+	v := web.Call{ID: c.ID, Began: time.UnixMilli(c.Started).UTC(), Live: c.Ended == 0, Strict: strict}
 	end := c.Ended
 	if v.Live {
 		end = time.Now().UnixMilli()
@@ -81,12 +97,7 @@ func (a *App) callView(ctx context.Context, c capture.Call) (web.Call, error) {
 	for _, p := range c.Parties {
 		v.Parties = append(v.Parties, p.Person)
 	}
-	oneSided, _, err := a.Consent.Rule(ctx, c.ID)
-	if err != nil && !errors.Is(err, yesline.NotFound) {
-		return v, err
-	}
-	v.Strict = !oneSided
-	return v, nil
+	return v
 }
 
 func (a *App) tracks(ctx context.Context, call yesline.CallID) ([]web.Track, error) {
@@ -170,8 +181,10 @@ func (a *App) programs(ctx context.Context) ([]web.Program, error) {
 	return views, err
 }
 
-// Invite makes a contributor: meets the person, gives them a sign-in link and
-// a SIP phone. Both secrets are shown once.
+// Invite makes a contributor of a person of whom there is nothing yet: gives
+// them a sign-in link and a SIP phone, shown once. Somebody with a call, a
+// link, a session or a phone is yesline.Conflict: whoever asks would become
+// them, and knowing a number is no proof of it.
 func (a *App) Invite(ctx context.Context, permit access.Permit, id yesline.ProgramID, phone yesline.Phone, md5Too bool) (web.Invitation, error) {
 	if _, err := permit.Allows(access.Invite, "program", string(id)); err != nil {
 		return web.Invitation{}, err
@@ -180,15 +193,18 @@ func (a *App) Invite(ctx context.Context, permit access.Permit, id yesline.Progr
 	if err != nil {
 		return web.Invitation{}, err
 	}
-	_, username, password, err := a.Sessions.AddDevice(ctx, id, person, md5Too)
-	if err != nil {
-		return web.Invitation{}, err
-	}
-	token, err := a.Sessions.LinkFor(ctx, id, person)
-	if err != nil {
-		return web.Invitation{}, err
-	}
 	masks, err := a.People.Masks(ctx, []yesline.PersonID{person})
+	if err != nil {
+		return web.Invitation{}, err
+	}
+	calls, _, err := a.Capture.Calls(ctx, person, "", 1)
+	if err != nil {
+		return web.Invitation{}, err
+	}
+	if len(calls) > 0 {
+		return web.Invitation{}, fmt.Errorf("inviting a person who had calls: %w", yesline.Conflict)
+	}
+	made, err := a.Sessions.Invite(ctx, permit.Who(), id, person, md5Too)
 	if err != nil {
 		return web.Invitation{}, err
 	}
@@ -196,7 +212,7 @@ func (a *App) Invite(ctx context.Context, permit access.Permit, id yesline.Progr
 	if a.Phones != nil {
 		server = a.Phones.Address().String()
 	}
-	return web.Invitation{Token: token, Server: server, Username: username, Password: password, Mask: masks[person]}, nil
+	return web.Invitation{Token: made.Token, Server: server, Username: made.Username, Password: made.Password, Mask: masks[person]}, nil
 }
 
 // Number reads a number as the first program's people write it.

@@ -16,6 +16,9 @@ import (
 const (
 	reserveBytes = 8 << 20
 	reserveEvery = 5 * time.Second // how often a reserve that was spent is tried again
+	reserveLow   = 256 << 10       // a disk with less than this is full
+	reserveTries = 20
+	reservePause = 100 * time.Millisecond
 )
 
 // reserve is disk held back, as a file beside the databases, for what a full
@@ -46,19 +49,36 @@ func (r *reserve) Close() {
 	r.done.Wait()
 }
 
-// first does something, and once more with the reserve where the disk is full.
+// first does something, and again with the reserve where the disk is full. It
+// tries for a while: a log that could not number its entries comes back within
+// a second or two.
 func (r *reserve) first(do func() error) error {
 	err := do()
-	if !errors.Is(err, yesline.Full) {
+	if !errors.Is(err, yesline.Full) && !(errors.Is(err, yesline.Unavailable) && r.free() < reserveLow) {
 		return err
 	}
 	switch gone := os.Remove(r.path); {
 	case gone == nil:
 		r.report.Warn("the disk is full: the reserve was spent on a withdrawal or a stop")
-	case !errors.Is(gone, os.ErrNotExist): // spent a moment ago: there may be room yet
+	case !errors.Is(gone, os.ErrNotExist): // it was spent a moment ago, and there may be room yet
 		return errors.Join(err, gone)
 	}
-	return do()
+	for try := 0; ; try++ {
+		err = do()
+		if try == reserveTries || !errors.Is(err, yesline.Unavailable) {
+			return err
+		}
+		time.Sleep(reservePause)
+	}
+}
+
+// free is how many bytes of the disk are free.
+func (r *reserve) free() uint64 {
+	var disk syscall.Statfs_t
+	if syscall.Statfs(filepath.Dir(r.path), &disk) != nil {
+		return 0
+	}
+	return disk.Bavail * uint64(disk.Bsize)
 }
 
 // keep makes the reserve again.
@@ -80,12 +100,8 @@ func (r *reserve) fill() error {
 	if info, err := os.Lstat(r.path); err == nil && info.Size() == reserveBytes {
 		return nil
 	}
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(r.path), &disk); err != nil {
-		return fmt.Errorf("looking how full the disk is: %w", err)
-	}
-	if disk.Bavail < 2*reserveBytes/uint64(disk.Bsize) {
-		return fmt.Errorf("there are less than %d bytes free: %w", 2*reserveBytes, yesline.Full)
+	if r.free() < 2*reserveBytes {
+		return fmt.Errorf("fewer than %d bytes are free: %w", 2*reserveBytes, yesline.Full)
 	}
 	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {

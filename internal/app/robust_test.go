@@ -3,9 +3,12 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
@@ -30,6 +33,19 @@ import (
 	"yesline/internal/vault"
 )
 
+// TestMain lets more stories run at once than there are processors: they wait
+// for sound. With the race detector they do not wait, and who says -parallel is
+// heard.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	told := racing
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		flag.Set("test.parallel", "6")
+	}
+	os.Exit(m.Run())
+}
+
 // home is a house on loopback with a contributor, a contact, and their phones.
 type home struct {
 	*app.App
@@ -50,26 +66,8 @@ func newHome(t *testing.T, folder string) *home {
 		t.Fatal(err)
 	}
 	t.Cleanup(trunk.Close)
-	cfg := app.Defaults()
-	cfg.Data, cfg.HTTP, cfg.SIP = folder, "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Trunk = app.Trunk{Address: trunk.Address(), CallerID: "+12025550100"}
 	h := &home{t: t}
-	if h.App, err = app.New(t.Context(), cfg, slog.New(slog.NewTextHandler(testLog{t}, nil))); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	sounds := fstest.MapFS{}
-	for _, name := range []string{"notice", "ask", "thanks_recording", "not_recorded", "stopped"} {
-		sounds[name+".ul"] = &fstest.MapFile{Data: promptEnd(t, name)}
-	}
-	h.Capture.Sounds = sounds
-	if err := h.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	h.open(folder, trunk.Address())
 	if h.program, err = h.Programs.First(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +90,32 @@ func newHome(t *testing.T, folder string) *home {
 	h.callee = h.phone(phone.Config{Listen: "127.0.0.1:0", User: calleeNumber[1:]})
 	trunk.Connect(calleeNumber, h.callee)
 	return h
+}
+
+// open opens the house and its doors.
+func (h *home) open(folder, trunk string) {
+	h.t.Helper()
+	cfg := app.Defaults()
+	cfg.Data, cfg.HTTP, cfg.SIP = folder, "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Trunk = app.Trunk{Address: trunk, CallerID: "+12025550100"}
+	a, err := app.New(h.t.Context(), cfg, slog.New(slog.NewTextHandler(testLog{h.t}, nil)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.App = a
+	h.t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			h.t.Error(err)
+		}
+	})
+	sounds := fstest.MapFS{}
+	for _, name := range []string{"notice", "ask", "thanks_recording", "not_recorded", "stopped"} {
+		sounds[name+".ul"] = &fstest.MapFile{Data: promptEnd(h.t, name)}
+	}
+	h.Capture.Sounds = sounds
+	if err := h.Start(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func (h *home) phone(c phone.Config) *phone.Phone {
@@ -203,17 +227,32 @@ func (k *talk) say(names ...string) {
 // hearEachOther listens for two seconds to what both say now.
 func (k *talk) hearEachOther() {
 	k.h.t.Helper()
+	var both sync.WaitGroup
+	var problems [2]string
 	for i := range k.ends {
-		heard, err := k.ends[i].Hear(k.h.t.Context(), 2*time.Second)
-		if err != nil {
-			k.h.t.Fatalf("one side hears nothing: %v; the call: %s", err, k.ends[i].Ended())
-		}
-		sent := k.ends[1-i].Sent()
-		sent = sent[max(0, len(sent)-4*audio.Rate):]
-		if got, _ := audio.Correlate(audio.PCMU.Decode(nil, sent), audio.PCMU.Decode(nil, heard), len(sent)); got < 0.7 {
-			k.h.t.Errorf("one side hears the other only by %.2f", got)
+		both.Go(func() { problems[i] = k.hears(i) })
+	}
+	both.Wait()
+	for i, p := range problems {
+		if p != "" {
+			k.h.t.Fatalf("the %s hears %s; the call: %s", [2]string{"caller", "callee"}[i], p, k.ends[i].Ended())
 		}
 	}
+}
+
+func (k *talk) hears(i int) (problem string) {
+	ctx, cancel := context.WithTimeout(k.h.t.Context(), 10*time.Second)
+	defer cancel()
+	heard, err := k.ends[i].Hear(ctx, 2*time.Second)
+	if err != nil {
+		return "nothing"
+	}
+	sent := k.ends[1-i].Sent()
+	sent = sent[max(0, len(sent)-4*audio.Rate):]
+	if got, _ := audio.Correlate(audio.PCMU.Decode(nil, sent), audio.PCMU.Decode(nil, heard), len(sent)); got < 0.7 {
+		return fmt.Sprintf("the other only by %.2f", got)
+	}
+	return ""
 }
 
 func (k *talk) row() capture.Call {
@@ -358,9 +397,23 @@ func TestTheDiskIsFullInACall(t *testing.T) {
 	k.hangUp()
 	h.check()
 
+	none := h.ring() // a call that begins on the full disk
+	none.hear("not_recorded")
+	none.bridged()
+	none.say("ann", "bob")
+	none.hearEachOther()
+	none.hangUp()
+	if c := none.row(); c.Recording != "nobody" || strings.Count(c.Reason, "the disk is full") != 2 || len(none.tracks()) != 0 {
+		t.Errorf("on the full disk %s is recorded in %d tracks: %s", c.Recording, len(none.tracks()), c.Reason)
+	}
 	if err := syscall.Mount("", objects, "", syscall.MS_REMOUNT, "size=8m"); err != nil {
 		t.Fatal(err)
 	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	h.open(folder, h.Config.Trunk.Address) // which sweeps the keys of the tracks that never came to be
+	h.check()
 	again := h.ring()
 	again.bridged()
 	again.say("maya", "carl")
@@ -524,6 +577,7 @@ func TestWithdrawingWhilePlaying(t *testing.T) {
 				mu.Lock()
 				windows = append(windows, w)
 				mu.Unlock()
+				time.Sleep(2 * time.Millisecond)
 			}
 		})
 	}
@@ -665,4 +719,182 @@ func TestStoppingOnAFullDisk(t *testing.T) {
 		}
 	}
 	h.check()
+}
+
+// outsider is another program with its hands on the content database.
+type outsider struct {
+	t    *testing.T
+	conn *sql.Conn
+}
+
+func (h *home) outsider() *outsider {
+	h.t.Helper()
+	d, err := sql.Open("sqlite", "file:"+filepath.Join(h.Config.Data, "content.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { d.Close() })
+	conn, err := d.Conn(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	return &outsider{h.t, conn}
+}
+
+func (o *outsider) does(q string) {
+	o.t.Helper()
+	if _, err := o.conn.ExecContext(o.t.Context(), q); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *outsider) locks()   { o.t.Helper(); o.does("BEGIN IMMEDIATE") }
+func (o *outsider) unlocks() { o.t.Helper(); o.does("ROLLBACK") }
+
+// sealed is how many bytes of voices are on the disk, without what is derived.
+func (h *home) sealed() (bytes int64) {
+	h.t.Helper()
+	err := filepath.WalkDir(filepath.Join(h.Config.Data, "objects"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !yesline.IsID("trk", d.Name()) {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return bytes
+}
+
+// nothingIsSealed watches for so long that no byte comes to the disk.
+func (h *home) nothingIsSealed(during time.Duration) {
+	h.t.Helper()
+	before := h.sealed()
+	time.Sleep(during)
+	if now := h.sealed(); now != before {
+		h.t.Errorf("%d bytes of voices were written", now-before)
+	}
+}
+
+// Somebody holds the content database. The call goes on whatever happens to
+// its recording, and no byte is kept after a no, written down or not.
+func TestALockedDatabaseInACall(t *testing.T) {
+	t.Parallel()
+	begun := func(t *testing.T) (*home, *talk, *outsider) {
+		t.Parallel()
+		h := newHome(t, filepath.Join(t.TempDir(), "data"))
+		k := h.ring()
+		k.bridged()
+		k.say("ann", "bob")
+		time.Sleep(2 * time.Second)
+		return h, k, h.outsider()
+	}
+	// Consent stands, is known, and can be read: nothing is lost.
+	t.Run("nobody says anything", func(t *testing.T) {
+		h, k, o := begun(t)
+		o.locks()
+		before := h.sealed()
+		k.hearEachOther()
+		time.Sleep(2 * time.Second)
+		if now := h.sealed(); now == before {
+			t.Error("nothing was sealed while consent stood")
+		}
+		o.unlocks()
+		k.hearEachOther()
+		k.hangUp()
+		for _, r := range k.finished(2) {
+			if own, after, other := k.opens(r); r.State != vault.Closed || own < 0.95 || other > 0.2 || after > audio.Rate/2 {
+				t.Errorf("%d s %q, own voice by %.2f, the other's by %.2f; %d samples are missing at the end", r.Seconds, r.State, own, other, after)
+			}
+		}
+		h.check()
+	})
+	t.Run("star nine", func(t *testing.T) {
+		h, k, o := begun(t)
+		o.locks()
+		if err := k.ends[0].Press(t.Context(), "*9"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // what was sealed before reaches the disk
+		h.nothingIsSealed(2 * time.Second)
+		k.hearEachOther()
+		o.unlocks()
+		until(t, "the stop is written down", 5*time.Second, func() bool {
+			s, err := h.Consent.Of(t.Context(), k.id, h.people[0])
+			return err == nil && s.Record == consent.Stopped
+		})
+		h.nothingIsSealed(time.Second)
+		k.hearEachOther()
+		k.hangUp()
+		for _, r := range k.finished(2) {
+			if own, after, _ := k.opens(r); own < 0.9 || after < 3*audio.Rate || r.Seconds < 1 {
+				t.Errorf("%d s, own voice by %.2f; it ends %d samples before the call did", r.Seconds, own, after)
+			}
+		}
+		h.check()
+	})
+	t.Run("star nine, for too long", func(t *testing.T) {
+		h, k, o := begun(t)
+		o.locks()
+		if err := k.ends[0].Press(t.Context(), "*9"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		h.nothingIsSealed(7 * time.Second)
+		k.hearEachOther()
+		o.unlocks()
+		h.nothingIsSealed(2 * time.Second)
+		until(t, "the row says why", 10*time.Second, func() bool { return strings.Contains(k.row().Reason, "could not be written down") })
+		k.hangUp()
+		for _, r := range k.finished(2) {
+			if own, _, _ := k.opens(r); own < 0.9 || r.Seconds < 1 {
+				t.Errorf("%d s, own voice by %.2f", r.Seconds, own)
+			}
+		}
+		s, err := h.Consent.Of(t.Context(), k.id, h.people[0])
+		t.Logf("the consent of who pressed *9 is %q, %v; the row says: %s", s.Record, err, k.row().Reason)
+		h.check()
+	})
+	// The house cannot look whether consent still stands.
+	t.Run("unreadable", func(t *testing.T) {
+		h, k, o := begun(t)
+		o.does("ALTER TABLE watches RENAME TO away")
+		until(t, "the recording ends", 8*time.Second, func() bool { return strings.Count(k.row().Reason, "it ended because") == 2 })
+		h.nothingIsSealed(time.Second)
+		k.hearEachOther()
+		o.does("ALTER TABLE away RENAME TO watches")
+		h.nothingIsSealed(2 * time.Second)
+		k.hearEachOther()
+		k.hangUp()
+		for _, r := range k.finished(2) {
+			if own, after, other := k.opens(r); own < 0.95 || other > 0.2 || after < 4*audio.Rate || r.Seconds < 4 || r.Seconds > 8 {
+				t.Errorf("%d s, own voice by %.2f, the other's by %.2f", r.Seconds, own, other)
+			}
+		}
+		h.check()
+	})
+	// A call that cannot be written down is not recorded, and is a call.
+	t.Run("from the start", func(t *testing.T) {
+		t.Parallel()
+		h := newHome(t, filepath.Join(t.TempDir(), "data"))
+		o := h.outsider()
+		o.locks()
+		k := h.connect()
+		k.say("ann", "bob")
+		k.hearEachOther()
+		o.unlocks()
+		k.hearEachOther()
+		if err := k.ends[0].Hangup(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := h.sealed(); n != 0 {
+			t.Errorf("%d bytes were sealed", n)
+		}
+		h.check()
+	})
 }

@@ -39,9 +39,10 @@ type Room struct {
 	Voices   minter // keys, which capture may mint at the yes and never open
 	Consent  *consent.Consent
 	Sealer   *vault.Sealer
-	Report   *slog.Logger                // what went wrong, with ids and never a number; nil is silent
-	First    func(do func() error) error // does what a full disk must not keep from being written: a no, a stop; nil: just does it
-	Sounds   fs.FS                       // prompts in other words or another language: "ask.ul" and so on; nil: ours
+	Report   *slog.Logger                                                                  // what went wrong, with ids and never a number; nil is silent
+	First    func(do func() error) error                                                   // does what a full disk must not keep from being written: a no, a stop; nil: just does it
+	Shred    func(ctx context.Context, call yesline.CallID, person yesline.PersonID) error // sets off the destruction of a withdrawn voice; idempotent. nil: consent's own job is all
+	Sounds   fs.FS                                                                         // prompts in other words or another language: "ask.ul" and so on; nil: ours
 }
 
 type minter interface {

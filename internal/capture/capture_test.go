@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +17,9 @@ import (
 	"yesline/internal/consent"
 	"yesline/internal/db"
 	"yesline/internal/db/dbtest"
+	"yesline/internal/keys"
 	"yesline/internal/program"
+	"yesline/internal/vault"
 )
 
 // sealedSeconds counts the seconds of a track that lie in the store.
@@ -379,14 +383,7 @@ func TestFaults(t *testing.T) {
 			s.ann.press("1")
 			s.bob.press("1")
 			time.Sleep(3 * time.Second)
-			locked := make(chan error, 1)
-			go func() {
-				locked <- s.Content.Transact(context.Background(), func(context.Context, *db.Tx) error {
-					time.Sleep(4 * time.Second) // somebody holds the one writer
-					return nil
-				})
-			}()
-			time.Sleep(100 * time.Millisecond)
+			locked := s.lockContent(4 * time.Second)
 			track := s.kept()[s.ann.leg.ID].ID
 			before := s.sealedSeconds(track)
 			s.bob.press("*9") // under the strict rule this is about ann's voice too
@@ -398,6 +395,75 @@ func TestFaults(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			s.end()
 			s.records(s.ann, before)
+		})
+	})
+	t.Run("they hang up while a no is being written down", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 20*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.press("1")
+			time.Sleep(3 * time.Second)
+			locked := s.lockContent(4 * time.Second)
+			track := s.kept()[s.ann.leg.ID].ID
+			before := s.sealedSeconds(track)
+			s.bob.press("*9")
+			time.Sleep(1500 * time.Millisecond)
+			s.end()
+			ok(t, <-locked)
+			s.records(s.ann, before)
+		})
+	})
+	t.Run("they hang up while a no is being written down that is not about all", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{OneSided: true}, "US-KS", "US-ME").call()
+			s.talk(s.ann, 'a', 20*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.press("1")
+			time.Sleep(3 * time.Second)
+			locked := s.lockContent(4 * time.Second)
+			s.bob.press("*9")
+			time.Sleep(1500 * time.Millisecond)
+			s.end()
+			ok(t, <-locked)
+			s.records(s.ann, 5)
+			if n := s.sealedSeconds(s.kept()[s.bob.leg.ID].ID); n > 2 {
+				t.Errorf("%d seconds of bob are sealed", n)
+			}
+		})
+	})
+	t.Run("they hang up before the lease is refused", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 20*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.press("1")
+			time.Sleep(2*spoken + 2500*time.Millisecond)
+			track := s.kept()[s.ann.leg.ID].ID
+			before := s.sealedSeconds(track)
+			ok(t, s.consent.Stop(t.Context(), s.live.ID, s.row().Parties[1].Person, s.bob.leg.ID, consent.Evidence{Channel: "page", AtMillis: time.Now().UnixMilli()}))
+			s.end()
+			s.records(s.ann, before)
+		})
+	})
+	t.Run("a no is said and hung up on at once", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 20*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.press("1")
+			time.Sleep(3 * time.Second)
+			s.bob.press("*9")
+			s.end()
+			s.records(s.ann, 2)
 		})
 	})
 	t.Run("an answer cannot be written", func(t *testing.T) {
@@ -515,4 +581,159 @@ func TestWhoMayNotBeCalled(t *testing.T) {
 			t.Errorf("%s gives %v", dialled, err)
 		}
 	}
+}
+
+// lockContent holds the one writer of the content database for so long, as a
+// busy house does.
+func (s *story) lockContent(d time.Duration) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Content.Transact(context.Background(), func(context.Context, *db.Tx) error {
+			time.Sleep(d)
+			return nil
+		})
+	}()
+	time.Sleep(100 * time.Millisecond)
+	return done
+}
+
+// A key never waits for the house, however often it is pressed: the receive
+// loop brings it.
+func TestKeysNeverWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, program.Terms{OneSided: true}, "US-KS", "US-ME").call()
+		s.talk(s.ann, 'a', 30*time.Second)
+		asked()
+		s.ann.press("1")
+		s.bob.press("1")
+		time.Sleep(3 * time.Second)
+		locked := s.lockContent(2 * time.Second)
+		began := time.Now()
+		for range 30 {
+			s.bob.press("*9")
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("keys waited %s", took)
+		}
+		ok(t, <-locked)
+		time.Sleep(3 * time.Second)
+		s.end()
+		s.records(s.ann, 8) // they are of no concern to her where each may decide alone
+		if history := must(s.consent.History(t.Context(), s.live.ID))(t); len(history) != 3 {
+			t.Errorf("%d answers were written down, want two yes and one stop", len(history))
+		}
+	})
+}
+
+// Who takes over a line has neither heard the question nor said yes.
+func TestAnotherSourceTakesOver(t *testing.T) {
+	t.Parallel()
+	t.Run("before the answer", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 30*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.leg.Relearn()
+			s.bob.press("1") // to a question that the other heard
+			time.Sleep(7 * time.Second)
+			if got := s.row().State; got == capture.Bridged {
+				t.Error("a 1 counts from a source that heard no question")
+			}
+			time.Sleep(2 * time.Second) // asked once more
+			s.bob.press("1")
+			time.Sleep(3 * time.Second)
+			s.says(s.end(), "both", "the callee said yes")
+		})
+	})
+	t.Run("between the yes and the bridge", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 30*time.Second)
+			s.talk(s.bob, 'b', 30*time.Second)
+			asked()
+			s.bob.press("1")
+			s.bob.leg.Relearn()
+			s.ann.press("1")
+			time.Sleep(5 * time.Second)
+			s.says(s.end(), "nobody", "another source took over the line")
+			s.keepsNothing(s.ann)
+			s.keepsNothing(s.bob)
+		})
+	})
+	t.Run("while it is recorded", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, program.Terms{}).call()
+			s.talk(s.ann, 'a', 30*time.Second)
+			s.talk(s.bob, 'b', 30*time.Second)
+			asked()
+			s.ann.press("1")
+			s.bob.press("1")
+			time.Sleep(3*time.Second + 500*time.Millisecond)
+			s.bob.leg.Relearn()
+			s.bob.press("1") // no new yes in the middle of a call
+			time.Sleep(5 * time.Second)
+			s.says(s.end(), "both", "the callee said yes; another source took over the line")
+			s.records(s.bob, 3)
+			s.records(s.ann, 3) // whoever is there now said no yes
+		})
+	})
+}
+
+// minting lets something happen while a track is begun.
+type minting struct {
+	*keys.Keys
+	then func(yesline.PersonID)
+}
+
+func (m minting) MintVoice(ctx context.Context, program yesline.ProgramID, person yesline.PersonID) error {
+	m.then(person)
+	return m.Keys.MintVoice(ctx, program, person)
+}
+
+// A withdrawal that comes when the lease was given and the track has no row
+// yet: its own job finds nothing to destroy.
+func TestWithdrawnWhileTheTrackIsBegun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, program.Terms{})
+		var calling atomic.Pointer[story]
+		var shredded []string
+		w.room.Voices = minting{w.Keys, func(person yesline.PersonID) {
+			if person != w.ann.Person {
+				return
+			}
+			s := calling.Load()
+			ok(t, w.consent.Answer(t.Context(), consent.Answer{Call: s.live.ID, Person: person, Leg: s.ann.leg.ID, Purpose: consent.Record,
+				Evidence: consent.Evidence{Channel: "page", AtMillis: time.Now().UnixMilli()}}))
+		}}
+		w.room.Shred = func(_ context.Context, call yesline.CallID, person yesline.PersonID) error {
+			for _, track := range calling.Load().kept() {
+				shredded = append(shredded, string(track.State), string(call), string(person))
+			}
+			return nil
+		}
+		s := w.call()
+		calling.Store(s)
+		s.talk(s.ann, 'a', 30*time.Second)
+		s.talk(s.bob, 'b', 30*time.Second)
+		asked()
+		s.ann.press("1")
+		s.bob.press("1")
+		time.Sleep(time.Second)
+		row := s.end()
+		if want := []string{string(vault.Closed), string(s.live.ID), string(w.ann.Person)}; !slices.Equal(shredded, want) {
+			t.Errorf("destroyed are %q, want %q", shredded, want)
+		}
+		s.says(row, "nobody", "the caller said yes, but the rule does not allow it")
+		if row.Parties[0].Track != "" {
+			t.Error("the row names a track of which nothing was kept")
+		}
+		s.keepsNothing(s.ann)
+		s.keepsNothing(s.bob)
+	})
 }

@@ -2,12 +2,17 @@ package capture
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"yesline"
 	"yesline/internal/audio"
+	"yesline/internal/consent"
+	"yesline/internal/vault"
 )
 
 // track drives a lane with packets at times of the call, as the recorder does.
@@ -227,4 +232,25 @@ func FuzzLane(f *testing.F) {
 			t.Errorf("%d units in %s of call", got, at)
 		}
 	})
+}
+
+// A no that is said while the last lease is asked for.
+func TestANoAtTheVeryEnd(t *testing.T) {
+	t.Parallel()
+	live := &Live{certain: make(chan struct{})}
+	close(live.certain)
+	zero := time.Now()
+	r := &recorder{leg: &Leg{live: live}, lane: newLane(audio.PCMU, zero, zero),
+		renew: func(context.Context) (consent.Grant, error) {
+			live.doubt(1)
+			return consent.Grant{}, nil
+		},
+		put: func(consent.Grant, int64, *vault.Second) error {
+			t.Error("a second was sealed while a no was being written down")
+			return nil
+		}}
+	r.lane.place(0, make([]byte, 160), zero)
+	if err := r.last(t.Context()); !errors.Is(err, yesline.Denied) {
+		t.Errorf("the end gives %v", err)
+	}
 }

@@ -111,11 +111,22 @@ func (l *Leg) Heard(stamp uint32, payload []byte, now time.Time) {
 // phone sends meanwhile is music and nobody's voice.
 func (l *Leg) Hold(on bool) { l.held.Store(on) }
 
-// Relearn says that the door agreed on another source for this leg.
+// Relearn says that the door agreed on another source for this leg: somebody
+// else may speak there now. What was asked before, the new one did not hear;
+// and a yes was the old one's, so the voice ends and consent is told to stop.
 func (l *Leg) Relearn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard, l.star = nil, time.Time{}
 	if lane := l.lane.Load(); lane != nil {
 		lane.forget()
 	}
+	if l.answer != yes {
+		return
+	}
+	l.answer = no
+	l.halt("said yes; another source took over the line")
+	l.tell(note{stop: true, at: time.Now()})
 }
 
 // Key takes a key of this party. Locked says that it came in telephone-events
@@ -131,6 +142,7 @@ func (l *Leg) Key(key byte, at time.Time, locked bool) {
 	case key == '*':
 		l.star = at
 	case stop && l.settled && l.answer == yes:
+		l.answer = no // once: what is pressed again says nothing new
 		l.halt("stopped it with *9")
 		l.tell(note{stop: true, keys: "*9", at: at})
 	case stop:
@@ -167,7 +179,7 @@ func (l *Leg) halt(why string) {
 	}
 }
 
-// tell hands a note to the leg's writer. Called with mu held.
+// tell hands a note to the leg's writer and never waits. Called with mu held.
 func (l *Leg) tell(n note) {
 	if l.closed {
 		return
@@ -176,7 +188,14 @@ func (l *Leg) tell(n note) {
 	if !n.yes {
 		l.live.doubt(1)
 	}
-	l.notes <- n // has room: a leg gives at most a yes, a no and a stop
+	select {
+	case l.notes <- n:
+	default: // has room: a leg gives at most a yes and a no. If not, nobody is recorded any more
+		l.live.feared.Store(true)
+		if !n.yes {
+			l.live.doubt(-1)
+		}
+	}
 }
 
 // Ask plays the question, at most twice, and returns when this party has

@@ -89,10 +89,14 @@ func (c *Live) inDoubt() bool {
 
 // settled waits until every no is written down. Writing is bounded by patience.
 func (c *Live) settled() {
+	<-c.certainty()
+}
+
+// certainty is closed when every no of now is written down.
+func (c *Live) certainty() <-chan struct{} {
 	c.mu.Lock()
-	certain := c.certain
-	c.mu.Unlock()
-	<-certain
+	defer c.mu.Unlock()
+	return c.certain
 }
 
 // fear ends every recording of the call.

@@ -31,6 +31,7 @@ type recorder struct {
 
 	again   chan struct{}   // has one when the lease should be asked again now
 	halted  <-chan struct{} // closed when the party stopped it
+	refused bool            // the rule ended it; read by close
 	closing atomic.Bool
 	done    atomic.Bool
 }
@@ -47,10 +48,17 @@ func (l *Leg) begin(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	r, err := l.prepare(ctx)
+	if err == nil {
+		// A withdrawal may have come before the track had a row to be shredded by.
+		if err = r.ask(ctx); err != nil {
+			r.refused = errors.Is(err, yesline.Denied)
+			r.close()
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.why = "said yes, but " + cause(err)
+		l.track, l.why = "", "said yes, but "+cause(err)
 		if !errors.Is(err, yesline.Denied) {
 			l.live.room.report().Error("a voice is not recorded", "call", l.live.ID, "leg", l.ID, "error", err)
 		}
@@ -127,6 +135,7 @@ func (r *recorder) run(ctx context.Context) {
 	}
 	if why != nil {
 		r.lane.drop()
+		r.refused = errors.Is(why, yesline.Denied)
 		r.leg.mu.Lock()
 		if r.leg.answer == yes && !r.isHalted() {
 			r.leg.why = "said yes; it ended because " + cause(why)
@@ -158,13 +167,13 @@ func (r *recorder) keep(ctx context.Context) error {
 		case <-r.halted:
 			return errHalted
 		case <-ctx.Done():
-			return r.seal(r.lane.finish(time.Now()))
+			return r.last(ctx)
 		case <-r.again:
 			asked = true
 		case <-tick.C:
 		}
 		if asked || time.Since(renewed) >= renewEvery {
-			if err := r.ask(ctx); err != nil && ctx.Err() == nil {
+			if err := r.ask(ctx); err != nil {
 				return err // not renewed: no more bytes, whatever the reason
 			}
 			renewed = time.Now()
@@ -178,9 +187,31 @@ func (r *recorder) keep(ctx context.Context) error {
 	}
 }
 
-// ask renews the grant.
+// last seals what the call left, under a grant renewed after every no that was
+// said before the end is written down. Until that is sure, nothing is sealed.
+func (r *recorder) last(ctx context.Context) error {
+	seconds := r.lane.finish(time.Now())
+	sure := time.NewTimer(patience)
+	defer sure.Stop()
+	select {
+	case <-r.leg.live.certainty():
+	case <-r.halted:
+		return errHalted
+	case <-sure.C:
+		return fmt.Errorf("waiting for a no to be written down: %w", yesline.Unavailable)
+	}
+	if err := r.ask(ctx); err != nil {
+		return err
+	}
+	if r.leg.live.inDoubt() {
+		return fmt.Errorf("a no at the very end: %w", yesline.Denied)
+	}
+	return r.seal(seconds)
+}
+
+// ask renews the grant, also when the call has just ended.
 func (r *recorder) ask(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, renewEvery)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewEvery)
 	defer cancel()
 	grant, err := r.renew(ctx)
 	if err != nil {
@@ -192,7 +223,7 @@ func (r *recorder) ask(ctx context.Context) error {
 
 func (r *recorder) seal(seconds []*second) error {
 	for _, s := range seconds {
-		if r.isHalted() {
+		if r.isHalted() || r.leg.live.feared.Load() {
 			return errHalted
 		}
 		if err := r.put(r.grant, s.n, &vault.Second{Codec: r.lane.codec, Present: s.present, Payload: s.payload}); err != nil {
@@ -210,9 +241,27 @@ func (r *recorder) close() {
 	defer r.done.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := r.finish(ctx); err != nil {
+	err := r.finish(ctx)
+	if err == nil && r.refused {
+		err = r.leg.shredAgain(ctx)
+	}
+	if err != nil {
 		r.leg.live.room.report().Error("a track was not closed", "call", r.leg.live.ID, "leg", r.leg.ID, "error", err)
 	}
+}
+
+// shredAgain asks for the voice to be destroyed if its person withdrew: the
+// withdrawal's own job may have come before the track had a row.
+func (l *Leg) shredAgain(ctx context.Context) error {
+	c := l.live
+	standing, err := c.room.Consent.Of(ctx, c.ID, l.Person)
+	if err != nil {
+		return fmt.Errorf("asking whether it was withdrawn: %w", err)
+	}
+	if standing.Record != consent.Withdrawn || c.room.Shred == nil {
+		return nil
+	}
+	return c.room.Shred(ctx, c.ID, l.Person)
 }
 
 // cause puts the kind of an error into the words of a call's row.

@@ -131,6 +131,36 @@ func (c *Consent) Rule(ctx context.Context, call yesline.CallID) (oneSided bool,
 	return oneSided, why, absent(err)
 }
 
+// OneSided tells which of at most 500 calls let a voice be kept against
+// another's no. A call that consent does not know does not.
+func (c *Consent) OneSided(ctx context.Context, calls []yesline.CallID) (map[yesline.CallID]bool, error) {
+	found := map[yesline.CallID]bool{}
+	if len(calls) == 0 {
+		return found, nil
+	}
+	if len(calls) > db.MaxIn {
+		return nil, fmt.Errorf("the rules of %d calls at once: %w", len(calls), yesline.Invalid)
+	}
+	args := make([]any, len(calls))
+	for i, id := range calls {
+		args[i] = string(id)
+	}
+	rows, err := c.db.Query(ctx, `SELECT call, one_sided FROM consent_calls WHERE call IN (`+db.In(1, len(args))+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var call yesline.CallID
+		var oneSided bool
+		if err := rows.Scan(&call, &oneSided); err != nil {
+			return nil, err
+		}
+		found[call] = oneSided
+	}
+	return found, rows.Err()
+}
+
 func absent(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the consent of a call: %w", yesline.NotFound)

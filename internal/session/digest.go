@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -112,7 +113,7 @@ func (s *Sessions) Challenged(peer, authorization string) bool {
 		return false
 	}
 	id, fresh := s.nonces.read(time.Now(), a.given.Nonce)
-	return fresh && id == s.nonces.to(id, peer)
+	return fresh && a.given.Nonce == s.nonces.write(id, peer)
 }
 
 // Answer checks the Authorization header of a SIP request against its method
@@ -161,8 +162,8 @@ func (s *Sessions) secretOf(ctx context.Context, d storedDevice, known bool) (ha
 }
 
 // nonces makes nonces and remembers the used ones. A nonce is the monotonic
-// time, 4 random bytes, 4 that name the peer, and a MAC under a key of this
-// process, so that one that nobody used costs no memory.
+// time, 8 random bytes, a MAC under a key of this process, so that one that
+// nobody used costs no memory, and a mark of the peer it was given to.
 type nonces struct {
 	key   [32]byte
 	start time.Time
@@ -176,7 +177,8 @@ type nonces struct {
 type nonceID [16]byte
 
 const (
-	nonceMAC = 16
+	nonceMAC  = 16
+	nonceMark = 8
 	// maxUsed bounds each of the two tables: 2,000 calls a second for 60 s.
 	// When it is full further nonces are stale, so that nothing is replayed.
 	maxUsed = 120_000
@@ -197,32 +199,29 @@ func (n *nonces) mac(id nonceID) []byte {
 	return m.Sum(nil)[:nonceMAC]
 }
 
-// to gives the id with the name of a peer in it, which only this process can
-// write and read.
-func (n *nonces) to(id nonceID, peer string) nonceID {
-	m := hmac.New(sha256.New, n.key[:])
-	m.Write(id[:12])
-	m.Write([]byte("to peer " + peer)) // longer than an id: never the MAC of one
-	copy(id[12:], m.Sum(nil))
-	return id
-}
-
 func (n *nonces) make(now time.Time, peer string) string {
 	var id nonceID
 	binary.BigEndian.PutUint64(id[:8], n.clock(now))
 	rand.Read(id[8:])
-	id = n.to(id, peer)
-	return base64.RawURLEncoding.EncodeToString(append(id[:], n.mac(id)...))
+	return n.write(id, peer)
+}
+
+// write gives the nonce of an id for a peer.
+func (n *nonces) write(id nonceID, peer string) string {
+	mark := hmac.New(sha256.New, n.key[:])
+	mark.Write(id[:])
+	mark.Write([]byte("to peer " + peer)) // longer than an id: never the MAC of one
+	return base64.RawURLEncoding.EncodeToString(slices.Concat(id[:], n.mac(id), mark.Sum(nil)[:nonceMark]))
 }
 
 // read gives the nonce's id if it is ours and fresh.
 func (n *nonces) read(now time.Time, nonce string) (id nonceID, fresh bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
-	if err != nil || len(b) != len(id)+nonceMAC {
+	if err != nil || len(b) != len(id)+nonceMAC+nonceMark {
 		return id, false
 	}
 	id = nonceID(b)
-	if !hmac.Equal(b[len(id):], n.mac(id)) {
+	if !hmac.Equal(b[len(id):len(id)+nonceMAC], n.mac(id)) {
 		return id, false
 	}
 	age := n.clock(now) - binary.BigEndian.Uint64(id[:8])

@@ -332,6 +332,28 @@ func TestANonceOfAnotherProcessIsStale(t *testing.T) {
 	})
 }
 
+// A wrong answer tells of its sender only when the nonce was given to it.
+func TestWhoWasChallenged(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *house) {
+		phone := h.addPhone(h.ann, false)
+		phone.password = "wrong"
+		header := phone.header(phone.read(h.Challenge(phone.username, "192.0.2.1", false)), "INVITE", 1)
+		if !h.Challenged("192.0.2.1", header) {
+			t.Error("whom we asked is not known")
+		}
+		if h.Challenged("192.0.2.2", header) || h.Challenged("", header) {
+			t.Error("a nonce counts for an address that it was not given to")
+		}
+		if h.Challenged("192.0.2.1", "Digest nonsense") || h.Challenged("192.0.2.1", strings.Replace(header, `nonce="`, `nonce="A`, 1)) {
+			t.Error("a nonce that we did not make counts")
+		}
+		time.Sleep(NonceTime)
+		if h.Challenged("192.0.2.1", header) {
+			t.Error("an old nonce counts")
+		}
+	})
+}
+
 func TestAnEndedDeviceIsUnknown(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		phone := h.addPhone(h.ann, false)

@@ -89,6 +89,9 @@ func TestAnOldInvitationCounts(t *testing.T) {
 		time.Sleep(2 * SessionTime)
 		h.signIn(h.bob) // sweeps what is old
 		h.notInvited("an old invitation", h.ann)
+		time.Sleep(2 * LinkTime)
+		h.link(yesline.NewPersonID())
+		h.notInvited("a session whose link is swept", h.bob)
 	})
 }
 

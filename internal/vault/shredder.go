@@ -13,6 +13,7 @@ import (
 	"yesline"
 	"yesline/internal/audit"
 	"yesline/internal/db"
+	"yesline/internal/keys"
 	"yesline/internal/session"
 )
 
@@ -39,10 +40,10 @@ func (s *Shredder) Shred(ctx context.Context, call yesline.CallID, person yeslin
 	if err != nil {
 		return fmt.Errorf("shredding a voice of %s: %w", call, err)
 	}
-	keys := make([]audit.Ref, len(rows))
+	destroyed := make([]audit.Ref, len(rows))
 	var errs []error
 	for i, r := range rows { // all keys before any object
-		if keys[i], err = s.Keys.DestroyTrack(ctx, r.Program, r.Person, r.ID); err != nil {
+		if destroyed[i], err = s.Keys.DestroyTrack(ctx, r.Program, r.Person, r.ID); err != nil {
 			errs = append(errs, fmt.Errorf("destroying the key of %s: %w", r.ID, err))
 		}
 	}
@@ -50,11 +51,24 @@ func (s *Shredder) Shred(ctx context.Context, call yesline.CallID, person yeslin
 		return errors.Join(errs...)
 	}
 	for i, r := range rows {
-		if err := s.remove(ctx, r, keys[i]); err != nil {
+		if err := s.remove(ctx, r, destroyed[i]); err != nil {
 			errs = append(errs, fmt.Errorf("shredding %s: %w", r.ID, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Sweep destroys the key and what there is of the object of a track that has no
+// row: a crash came between the two. One that has a row is left alone. It is
+// for the start of a house, before anything is sealed.
+func (s *Shredder) Sweep(ctx context.Context, k keys.TrackKey) error {
+	if _, err := readRow(ctx, s.Content, k.Track); !errors.Is(err, yesline.NotFound) {
+		return err
+	}
+	if _, err := s.Keys.DestroyTrack(ctx, k.Program, k.Person, k.Track); err != nil {
+		return fmt.Errorf("sweeping the key of %s: %w", k.Track, err)
+	}
+	return s.Blobs.Delete(ctx, voiceBlob(k.Track))
 }
 
 // remove deletes a track's objects and commits its end. Objects that appear

@@ -25,8 +25,8 @@ func (a asked) call() yesline.CallID { return yesline.CallID(a.PathValue("call")
 // showFunc reads or acts, and says what to show.
 type showFunc func(ctx context.Context, a asked) (answer, error)
 
-// askFunc asks the gate for the row's object once more, with the session looked
-// up anew; detail goes into the entry, which is durable before the permit is.
+// askFunc asks the gate for the row's object, each time anew; detail goes into
+// the entry, which is durable before the permit is.
 type askFunc func(detail map[string]string) (access.Permit, error)
 
 // serveFunc writes a stream itself. An error before the first byte becomes the
@@ -87,18 +87,14 @@ func (s *Site) pageDoor(row row) http.Handler {
 	})
 }
 
+// streamDoor looks the session up before anything else: a stranger reaches
+// neither the gate nor the books that its question is worded by.
 func (s *Site) streamDoor(row row) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := r.Cookie(s.cookieName()); err != nil {
-			s.noSession.Add(1)
-			s.absent(w)
-			return
+		who, err := s.who(r)
+		if err == nil {
+			err = row.serve(w, asked{Request: r, Who: who}, s.asking(r, who, row.rule))
 		}
-		ask := func(detail map[string]string) (access.Permit, error) {
-			_, permit, err := s.authorize(r, row.rule, detail)
-			return permit, err
-		}
-		err := row.serve(w, asked{Request: r}, ask)
 		switch {
 		case err == nil:
 		case errors.Is(err, errNoSession):
@@ -107,6 +103,20 @@ func (s *Site) streamDoor(row row) http.Handler {
 			s.refuse(w, r, err)
 		}
 	})
+}
+
+// asking is how a stream asks: first as the session that let it in, then each
+// time with the session looked up anew.
+func (s *Site) asking(r *http.Request, who session.Principal, rule Rule) askFunc {
+	first := true
+	return func(detail map[string]string) (access.Permit, error) {
+		if first {
+			first = false
+			return s.askFor(r, who, rule, detail)
+		}
+		_, permit, err := s.authorize(r, rule, detail)
+		return permit, err
+	}
 }
 
 // authorize is the one place where a request becomes permitted: session,

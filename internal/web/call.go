@@ -4,15 +4,19 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"yesline"
+	"yesline/internal/access"
 	"yesline/internal/consent"
 )
 
 const callsOnAPage = 50
 
-// calls lists a person's calls by day, in UTC.
+// calls lists a person's calls by day, in UTC. A row tells of the other party
+// too, so each call is asked for before it is looked into, and the entry is in
+// the log of everybody on the page.
 func (s *Site) calls(ctx context.Context, a asked) (answer, error) {
 	me := a.Who.Person()
 	cursor := a.URL.Query().Get("after")
@@ -21,6 +25,9 @@ func (s *Site) calls(ctx context.Context, a asked) (answer, error) {
 	}
 	calls, more, err := s.house.Calls(ctx, me, cursor, callsOnAPage)
 	if err != nil {
+		return answer{}, err
+	}
+	if calls, err = s.viewed(ctx, a, calls); err != nil {
 		return answer{}, err
 	}
 	ids := make([]yesline.CallID, len(calls))
@@ -50,6 +57,25 @@ func (s *Site) calls(ctx context.Context, a asked) (answer, error) {
 		last.Calls = append(last.Calls, r)
 	}
 	return show(v), nil
+}
+
+// viewed keeps the calls that the gate lets the asker see, by one question.
+func (s *Site) viewed(ctx context.Context, a asked, calls []Call) ([]Call, error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	objects := make([]access.Object, len(calls))
+	for i, c := range calls {
+		objects[i] = access.Object{Kind: "call", ID: string(c.ID)}
+	}
+	permit, err := s.house.AskSet(ctx, a.Who, access.View, objects, map[string]string{"part": "list"})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(calls, func(c Call) bool {
+		_, err := permit.Allows(access.View, "call", string(c.ID))
+		return err != nil
+	}), nil
 }
 
 func otherThan(parties []yesline.PersonID, me yesline.PersonID) yesline.PersonID {

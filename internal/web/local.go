@@ -68,6 +68,9 @@ func (s *Site) refuseLocal(w http.ResponseWriter, r *http.Request, err error) {
 		status, title = http.StatusNotFound, "there is no such thing, or it is not yours to ask for"
 	case errors.Is(err, yesline.Invalid):
 		status, title = http.StatusBadRequest, "that cannot be read; look at the number or the form"
+	case errors.Is(err, yesline.Conflict):
+		status, title = http.StatusConflict, "this number is known already: its owner signs in with their own phone or link; "+
+			"a new link needs a proof of the number, which comes with the next version"
 	case errors.Is(err, yesline.TooMany):
 		status, title = http.StatusTooManyRequests, "too many at once; try again later"
 	case errors.Is(err, yesline.Unavailable), errors.Is(err, yesline.Full):

@@ -35,7 +35,7 @@ func (s *Site) rows() []row {
 		page("GET /receipts/{receipt}", of(access.Receipt, "receipt", "receipt"), s.receipt),
 		page("GET /receipts/{receipt}/json", of(access.Receipt, "receipt", "receipt"), s.receiptJSON),
 
-		page("GET /me", own(access.List, "person"), s.me),
+		page("GET /me", own(access.Log, "person"), s.me),
 		act("POST /me/number", own(access.Reveal, "person"), s.showNumber),
 
 		page("GET /house", house(access.Verify), s.housePage),

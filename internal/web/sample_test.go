@@ -110,6 +110,7 @@ func (s *sample) house() House {
 		Who:       s.sessions.Who,
 		End:       s.sessions.End,
 		Ask:       s.ask,
+		AskSet:    s.askSet,
 		Calls:     s.listCalls,
 		Call:      s.oneCall,
 		Masks:     masks,
@@ -148,6 +149,9 @@ func (s *sample) house() House {
 			return drawn(t, s.seconds), nil
 		},
 		About: func(_ context.Context, person yesline.PersonID, objects []string, before int64, limit int) ([]audit.Line, error) {
+			if objects[0] == string(person) || objects[0] == "" {
+				return accountEntriesOf(person, objects[0]), nil
+			}
 			return sampleLines(objects), nil
 		},
 		Receipts: func(_ context.Context, call yesline.CallID, _ yesline.PersonID) ([]yesline.ReceiptID, error) {
@@ -245,8 +249,14 @@ func (s *sample) facts() map[string]access.Loader {
 
 // ask is the real gate, whose questions are kept. It can be told to refuse.
 func (s *sample) ask(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error) {
+	return s.askSet(ctx, who, v, []access.Object{o}, detail)
+}
+
+func (s *sample) askSet(ctx context.Context, who session.Principal, v access.Verb, objects []access.Object, detail map[string]string) (access.Permit, error) {
 	s.mu.Lock()
-	s.asked = append(s.asked, question{who.String(), v, o, maps.Clone(detail)})
+	for _, o := range objects {
+		s.asked = append(s.asked, question{who.String(), v, o, maps.Clone(detail)})
+	}
 	closed := s.closed
 	if s.answers > 0 {
 		s.answers--
@@ -256,7 +266,7 @@ func (s *sample) ask(ctx context.Context, who session.Principal, v access.Verb, 
 	if closed {
 		return access.Permit{}, fmt.Errorf("asking the gate: %w", yesline.NotFound)
 	}
-	return s.gate.Ask(ctx, who, v, o, detail)
+	return s.gate.AskSet(ctx, who, v, objects, detail)
 }
 
 func (s *sample) questions() []question {
@@ -269,7 +279,7 @@ func (s *sample) listCalls(_ context.Context, who yesline.PersonID, cursor strin
 	if who != ann {
 		return nil, "", nil
 	}
-	return s.calls, "cursor", nil
+	return slices.Clone(s.calls), "cursor", nil
 }
 
 func (s *sample) oneCall(_ context.Context, id yesline.CallID) (Call, error) {
@@ -351,9 +361,33 @@ func sampleLines(objects []string) []audit.Line {
 	say(string(ann), "consent.yes", call, "done", map[string]string{"purpose": "share"})
 	say(string(ann), "allow", call, "allowed", nil)
 	say(string(ann), "view", call, "allowed", nil)
+	say(string(bob), "view", call, "allowed", map[string]string{"part": "list"})
 	say(string(ann), "listen", string(trkBob), "refused", nil)
 	say("svc:finish", "finish", string(trkAnn), "allowed", nil)
 	return lines
+}
+
+// accountEntriesOf is what the sample's log says of a person's record, or, with
+// no object, of anything: then with the entries about voices in between.
+func accountEntriesOf(person yesline.PersonID, object string) []audit.Line {
+	at := day.Add(time.Hour)
+	var lines []audit.Line
+	say := func(actor, verb, object, result string, detail map[string]string) {
+		at = at.Add(-time.Minute)
+		lines = append(lines, audit.Line{Entry: audit.Entry{Actor: actor, Verb: verb, Object: object, Result: result, Detail: detail, AtMillis: at.UnixMilli()}})
+	}
+	me := string(person)
+	say(me, "log", me, "allowed", nil)
+	say(me, "list", me, "allowed", nil)
+	say(me, "list", me, "allowed", nil)
+	say(string(bob), "view", "", "allowed", map[string]string{"part": "list", "count": "3"})
+	say(me, "view", "", "allowed", map[string]string{"part": "list", "count": "8"})
+	say(me, "reveal", me, "allowed", nil)
+	say(string(bob), "listen", string(trkAnn), "allowed", map[string]string{"part": "sound", "from": "0", "seconds": "8"})
+	say("os:1000", "list", me, "refused", nil)
+	say(me, "signed-in", me, "done", nil)
+	say("os:1000", "invited", me, "done", nil)
+	return slices.DeleteFunc(lines, func(l audit.Line) bool { return object != "" && l.Entry.Object != object })
 }
 
 func newSite(t testing.TB, s *sample) *Site {

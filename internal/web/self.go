@@ -1,21 +1,67 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"yesline"
+	"yesline/internal/audit"
 )
 
+const (
+	accountLines   = 50  // on the page
+	accountEntries = 200 // looked at for it
+)
+
+// me shows a person what the house has of them, and what was done with their
+// account.
 func (s *Site) me(ctx context.Context, a asked) (answer, error) {
 	me := a.Who.Person()
 	masks, err := s.house.Masks(ctx, []yesline.PersonID{me})
 	if err != nil {
 		return answer{}, err
 	}
-	return show(meView{Mask: masks[me]}), nil
+	lines, err := s.account(ctx, me)
+	if err != nil {
+		return answer{}, err
+	}
+	return show(meView{Mask: masks[me], Lines: lines}), nil
+}
+
+// account is what was done with a person's record: their links, their number,
+// and the lists of calls that they are in. Doing the same again is one line.
+func (s *Site) account(ctx context.Context, me yesline.PersonID) ([]logLine, error) {
+	entries, err := s.house.About(ctx, me, []string{string(me)}, 0, accountEntries)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.house.About(ctx, me, []string{""}, 0, accountEntries)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all {
+		if l.Entry.Detail["part"] == "list" && l.Entry.Actor != string(me) { // it is about many calls, and so about no one object
+			entries = append(entries, l)
+		}
+	}
+	slices.SortStableFunc(entries, func(x, y audit.Line) int { return cmp.Compare(y.Entry.AtMillis, x.Entry.AtMillis) })
+	var lines []logLine
+	for _, e := range entries {
+		l := inWords(e.Entry, Call{}, me, nil)
+		if n := len(lines); n > 0 && lines[n-1].What == l.What && lines[n-1].Who == l.Who && lines[n-1].Refused == l.Refused {
+			lines[n-1].Times++
+			continue
+		}
+		if len(lines) == accountLines {
+			break
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
 }
 
 // showNumber is the one page with a number in clear, and it is the asker's own.
@@ -74,6 +120,10 @@ func (s *Site) invite(ctx context.Context, a asked) (answer, error) {
 		return answer{}, err
 	}
 	made, err := s.house.Invite(ctx, a.Permit, program, phone, false)
+	if errors.Is(err, yesline.Conflict) {
+		v.Problem = "known"
+		return wrong(http.StatusConflict, v), nil
+	}
 	if err != nil {
 		return answer{}, err
 	}

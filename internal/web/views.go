@@ -82,7 +82,7 @@ type logLine struct {
 	Whose   string // yours, theirs, "": not about a voice
 	From    int64  // seconds
 	Seconds int64
-	Times   int64 // of how many windows this line is the sum
+	Times   int64 // of how many windows or entries this line is the sum
 	Refused bool
 }
 
@@ -107,6 +107,7 @@ type receiptView struct {
 type meView struct {
 	Mask   string
 	Number string // in clear; set on one answer only
+	Lines  []logLine
 }
 
 type houseView struct {
@@ -116,7 +117,7 @@ type houseView struct {
 	Note       string
 	Programs   []programRow
 	Invitation *invitationView
-	Problem    string // "number"
+	Problem    string // "number", "known"
 }
 
 type programRow struct{ ID, Name string }

@@ -32,6 +32,7 @@ type House struct {
 	Who    func(ctx context.Context, cookie string) (session.Principal, error)
 	End    func(ctx context.Context, who session.Principal) error
 	Ask    func(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error)
+	AskSet func(ctx context.Context, who session.Principal, v access.Verb, objects []access.Object, detail map[string]string) (access.Permit, error)
 
 	// Calls, newest first. The cursor is opaque; "" asks for the first page
 	// and answers that there are no more.
@@ -67,7 +68,8 @@ type House struct {
 	Programs   func(ctx context.Context) ([]Program, error)
 	Verify     func(ctx context.Context) (audit.Report, error)
 	Number     func(ctx context.Context, program yesline.ProgramID, written string) (yesline.Phone, error) // a number as people write it
-	Invite     func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone, md5 bool) (Invitation, error)
+	// Invite makes a contributor; yesline.Conflict for a number that is known.
+	Invite func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone, md5 bool) (Invitation, error)
 }
 
 // Call is what a list and a page need to know of a call.

@@ -597,13 +597,156 @@ func TestSigningOutStopsTheSound(t *testing.T) {
 	}
 }
 
+// Who has no session does not reach the books that a question is worded by,
+// whatever their cookie says.
+func TestStrangersDoNotReachTheBooks(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	looked := 0
+	seconds := s.House.Seconds
+	s.House.Seconds = func(ctx context.Context, track yesline.TrackID) (int64, error) { looked++; return seconds(ctx, track) }
+	site := newSite(t, s)
+	s.cookies["unknown"], s.cookies["made up"] = "not a session", strings.Repeat("a", 43)
+	s.cookies["signed out"] = s.cookies["bob"]
+	visit(site, s, "signed out", "POST", "/out", nil)
+	for _, who := range []string{"", "unknown", "made up", "signed out"} {
+		for _, track := range []string{string(trkAnn), id("trk", "nowhere")} {
+			if got := visit(site, s, who, "GET", "/tracks/"+track+"/audio", nil, "Range", "bytes=0-"); got.Code != http.StatusNotFound {
+				t.Errorf("the sound as %q: got %d", who, got.Code)
+			}
+		}
+	}
+	if looked != 0 || len(s.questions()) != 0 {
+		t.Errorf("strangers reached the books %d times and the gate %d times", looked, len(s.questions()))
+	}
+	if got := visit(site, s, "ann", "GET", "/tracks/"+string(trkAnn)+"/audio", nil, "Range", "bytes=0-"); got.Code != http.StatusPartialContent || looked != 1 {
+		t.Errorf("the sound as ann: got %d, and %d looks", got.Code, looked)
+	}
+}
+
+// A session that ends while its sound streams gets no further window.
+func TestSigningOutEndsAStream(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	window := s.House.Window
+	s.House.Window = func(ctx context.Context, p access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
+		if err := s.sessions.End(ctx, p.Who()); err != nil {
+			t.Error(err)
+		}
+		return window(ctx, p, track, from, to)
+	}
+	server := httptest.NewServer(newSite(t, s))
+	defer server.Close()
+	r, _ := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/tracks/"+string(trkAnn)+"/audio", nil)
+	r.AddCookie(&http.Cookie{Name: "yesline", Value: s.cookies["ann"]})
+	answer, err := http.DefaultClient.Do(r)
+	if err == nil {
+		defer answer.Body.Close()
+		_, err = io.ReadAll(answer.Body)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || len(s.windows) != 1 {
+		t.Errorf("%d windows left, and the answer ends with %v", len(s.windows), err)
+	}
+}
+
+// A list tells of the other party too: each call is asked for, in words that
+// say it is a list, before anything is read of those in it; what the gate does
+// not let through is not looked into.
+func TestAListIsAskedForBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	mine := len(s.calls)
+	hers := Call{ID: callID("hers"), Parties: []yesline.PersonID{bob, eve}, Began: day}
+	s.calls = append(s.calls, hers)
+	s.Masks = func(ctx context.Context, people []yesline.PersonID) (map[yesline.PersonID]string, error) {
+		if n := len(s.questions()); n != 1+mine+1 {
+			t.Errorf("masks are read after %d questions, want %d", n, 1+mine+1)
+		}
+		if slices.Contains(people, eve) {
+			t.Error("a call that the gate does not let through was looked into")
+		}
+		return masks(ctx, people)
+	}
+	standings := s.Standings
+	s.Standings = func(ctx context.Context, calls []yesline.CallID) (map[yesline.CallID]map[yesline.PersonID]consent.Standing, error) {
+		if len(calls) != mine || slices.Contains(calls, hers.ID) {
+			t.Errorf("the consent of %d calls was read, want %d", len(calls), mine)
+		}
+		return standings(ctx, calls)
+	}
+	site := newSite(t, s)
+	got := visit(site, s, "ann", "GET", "/calls", nil)
+	if got.Code != http.StatusOK || strings.Contains(got.Body.String(), string(hers.ID)) || !strings.Contains(got.Body.String(), string(callID("both"))) {
+		t.Errorf("the list: got %d", got.Code)
+	}
+	for i, q := range s.questions()[1:] {
+		if q.verb != access.View || q.object != (access.Object{Kind: "call", ID: string(s.calls[i].ID)}) || q.detail["part"] != "list" {
+			t.Errorf("question %d is %+v", i, q)
+		}
+	}
+	s.asked, s.answers = nil, 1 // the gate closes after the first question
+	if got := visit(site, s, "ann", "GET", "/calls", nil); got.Code != http.StatusNotFound {
+		t.Errorf("after a refusal: got %d", got.Code)
+	}
+}
+
+// A number that is known is told to the operator in words, on the page and by
+// the command, and nothing else is.
+func TestInvitingWhoIsKnown(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	s.Invite = func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone, bool) (Invitation, error) {
+		return Invitation{}, fmt.Errorf("secret words: %w", yesline.Conflict)
+	}
+	site := newSite(t, s)
+	page := visit(site, s, "op", "POST", "/house/"+string(program)+"/invite", url.Values{"phone": {"+12025550142"}})
+	r := httptest.NewRequest("POST", "/local/programs/"+string(program)+"/people", strings.NewReader(`{"number":"+12025550142"}`))
+	command := httptest.NewRecorder()
+	site.Local().ServeHTTP(command, r.WithContext(WithPeer(r.Context(), session.Local(1000))))
+	for _, got := range []*httptest.ResponseRecorder{page, command} {
+		body := strings.ToLower(got.Body.String())
+		if got.Code != http.StatusConflict || !strings.Contains(body, "this number is known already") || !strings.Contains(body, "proof of the number") ||
+			strings.Contains(body, "secret") || strings.Contains(body, "5550142") || strings.Contains(body, "/in/") {
+			t.Errorf("inviting a number that is known: got %d", got.Code)
+		}
+	}
+}
+
+// Who got a way into an account, or saw something of it, stands on its owner's
+// page, in words and once.
+func TestWhatWasDoneWithAnAccount(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	page := visit(site, s, "ann", "GET", "/me", nil).Body.String()
+	page = strings.Join(strings.Fields(page), " ")
+	at := 0
+	for _, want := range []string{"opened this page", `opened the list of your calls <span class="quiet small">2 times`, "Somebody else</th>", "saw a call with you in their own list of calls",
+		"had your number shown", "tried something that was not allowed", "signed in with a link", "An operator</th>", "invited you"} {
+		next := strings.Index(page[at:], want)
+		if next < 0 {
+			t.Errorf("the page does not say %q there", want)
+			continue
+		}
+		at += next
+	}
+	if n := strings.Count(page, "<tr"); n != 1+7 {
+		t.Errorf("%d lines, want 7", n-1)
+	}
+	if number := visit(site, s, "ann", "POST", "/me/number", url.Values{}).Body.String(); strings.Contains(number, "signed in with a link") {
+		t.Error("the answer with the number reads a log that it did not ask for")
+	}
+}
+
 // The access list joins the windows of one listening and names nobody by id.
 func TestAccessListInWords(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
 	page := visit(newSite(t, s), s, "ann", "GET", "/calls/"+string(callID("both"))+"/log", nil).Body.String()
 	page = strings.Join(strings.Fields(page), " ")
-	for _, want := range []string{"listened to your voice, from 0:00 to 1:12", "in 3 parts", "saw the waveform of your voice", "let the other person listen", "The other person", "Yesline itself", "refused"} {
+	for _, want := range []string{"saw this call in their list of calls", "opened the page of this call", "listened to your voice, from 0:00 to 1:12", "in 3 parts", "saw the waveform of your voice", "let the other person listen", "The other person", "Yesline itself", "refused"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the list does not say %q", want)
 		}
@@ -638,7 +781,7 @@ func TestEveryPageRenders(t *testing.T) {
 		}
 	}
 	site := newSite(t, newSample(t))
-	for _, v := range []view{needLinkView{Used: true}, meView{Number: "+1"}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
+	for _, v := range []view{needLinkView{Used: true}, meView{Number: "+1"}, houseView{Problem: "known", Programs: []programRow{{"p", "n"}}}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
 		callView{Done: "shared"}, callView{Done: "unshared"}, callView{Done: "licensed"}, callView{Done: "unlicensed"}, callView{Done: "withdrawn"}} {
 		if _, err := site.pages.render(v, "person"); err != nil {
 			t.Errorf("%T: %v", v, err)

@@ -3,7 +3,9 @@ package sip_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -297,6 +299,170 @@ func TestWrongPasswordsEnd(t *testing.T) {
 	}
 	if got := newRaw(t, w.door.Address()).invited(w, bobNumber, "g11", sdp("127.0.0.1", 4000, "")); got != "" {
 		t.Errorf("after ten wrong passwords the address is still answered: %q", got)
+	}
+	if got := newRaw(t, w.door.Address()).invited(w, "911", "g12", sdp("127.0.0.1", 4000, "")); code(got) != "200" {
+		t.Errorf("after wrong passwords a call for help gets %q", got)
+	}
+}
+
+// Who forges an address cannot read what we asked it, and so cannot silence it:
+// neither with a nonce made up nor with one given to another.
+func TestForgedAnswersSilenceNobody(t *testing.T) {
+	t.Parallel()
+	w := open(t, setup{})
+	forger := newRawAt(t, w.door.Address(), "127.0.0.7")
+	uri := "sip:" + bobNumber + "@" + w.door.Address().String()
+	lines := func(i int) []string {
+		return []string{"INVITE " + uri + " SIP/2.0", "VIA", "From: <sip:" + w.annName + "@HERE>;tag=a1", "To: <" + uri + ">",
+			fmt.Sprint("Call-ID: forged", i), "CSeq: 1 INVITE", "Contact: <sip:x@HERE>"}
+	}
+	forger.send(lines(0)...)
+	theirs := forger.answer(2 * time.Second)
+	victim := newRaw(t, w.door.Address()) // stands for packets that say they are from there
+	for i := range 24 {
+		challenge := theirs
+		if i%2 == 0 {
+			challenge = "WWW-Authenticate: Digest algorithm=MD5, realm=\"yesline.test\", nonce=\"made-up\"\r\n"
+		}
+		victim.send(append(lines(i+1), proof(challenge, "INVITE", uri, w.annName, "wrong"))...)
+		if got := victim.answer(2 * time.Second); code(got) != "401" {
+			t.Fatalf("forged answer %d gets %q, want 401", i, got)
+		}
+	}
+	if got := newRaw(t, w.door.Address()).invited(w, bobNumber, "true", sdp("127.0.0.1", 4000, "")); code(got) != "200" {
+		t.Errorf("after forged answers the address gets %q", got)
+	}
+}
+
+func TestADeviceCannotTakeAllCalls(t *testing.T) {
+	t.Parallel()
+	w := open(t, setup{cfg: func(c *sip.Config) { c.MaxDevice = 1 }})
+	ann, bob := w.connect()
+	_, err := w.annPhone.Call(w.ctx, w.door.Address().String(), bobNumber)
+	if refused := (*phone.Refused)(nil); !errors.As(err, &refused) || refused.Code != 486 || w.door.Counters.Greedy.Load() != 1 {
+		t.Errorf("a device's call too many gives %v, want 486", err)
+	}
+	w.trunk.Connect("911", w.bobPhone)
+	help := w.dial("911") // is not counted
+	answered := must(w.bobPhone.Answer(w.ctx))(t)
+	ok(t, answered.Hangup(w.ctx))
+	<-help.Done()
+	ok(t, ann.Hangup(w.ctx))
+	<-bob.Done()
+	w.ended()
+	again := w.dial(bobNumber)
+	ok(t, again.Hangup(w.ctx))
+}
+
+// Whoever sends it, no message ends the server: those that lack what all must
+// have, spell their method otherwise, or are cut or changed anywhere.
+func TestNoMessageEndsTheServer(t *testing.T) {
+	t.Parallel()
+	w, c := withCarrier(t)
+	at := w.door.Address()
+	head := []string{"", "Via: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bKBRANCH", "From: <sip:a@b>;tag=1", "To: <sip:x@b>;tag=2", "Call-ID: q",
+		"CSeq: 1 METHOD", "Contact: <sip:a@b>", "Authorization: Digest username=\"x\"", "Content-Type: application/sdp", "Content-Length: 0"}
+	random := rand.New(rand.NewPCG(1, 2))
+	n := 0
+	from := func() *raw { return newRawAt(t, at, fmt.Sprintf("127.0.1.%d", n/60%250+1)) } // more than one address may send
+	sender := from()
+	send := func(method, first string, lines []string, change bool) {
+		if n++; n%60 == 0 {
+			sender = from()
+		}
+		msg := first + "\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
+		msg = strings.NewReplacer("BRANCH", fmt.Sprint(n), "METHOD", method).Replace(msg)
+		data := []byte(msg)
+		for range 3 {
+			if change {
+				data[random.IntN(len(data))] = byte(random.IntN(128))
+			}
+		}
+		sender.conn.WriteToUDPAddrPort(data, at)
+		c.conn.WriteToUDPAddrPort(data, at)
+	}
+	for _, method := range []string{"INVITE", "invite", "Invite", "ACK", "ack", "BYE", "bye", "CANCEL", "UPDATE", "update", "INFO", "OPTIONS", "REFER", "info"} {
+		first := method + " sip:x@" + at.String() + " SIP/2.0"
+		for i := 1; i < len(head); i++ {
+			send(method, first, slices.Delete(slices.Clone(head[1:]), i-1, i), false)
+			send(method, first, head[1:i], false)
+		}
+		for range 40 {
+			send(method, first, head[1:], true)
+		}
+		send(method, "SIP/2.0 200 OK", head[2:5], false)
+		send(method, "SIP/2.0 99999 "+method, head[1:3], false)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if got := w.door.Counters.Panics.Load(); got != 0 {
+		t.Errorf("%d panics", got)
+	}
+	r := newRawAt(t, at, "127.0.2.1")
+	r.send("OPTIONS sip:THERE SIP/2.0", "VIA", "From: <sip:x@HERE>;tag=1", "To: <sip:THERE>", "Call-ID: o", "CSeq: 1 OPTIONS")
+	if got := r.answer(2 * time.Second); code(got) != "200" {
+		t.Errorf("OPTIONS gives %q", got)
+	}
+}
+
+// A caller's phone proves who it is and describes itself anew. The same source
+// goes on; another is not who said yes.
+func TestAnotherSourceAfterTheYes(t *testing.T) {
+	t.Parallel()
+	for name, moves := range map[string]bool{"another SSRC": false, "another address": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			anotherSource(t, moves)
+		})
+	}
+}
+
+func anotherSource(t *testing.T, moves bool) {
+	w := open(t, setup{})
+	r := newRaw(t, w.door.Address())
+	sound := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}))(t)
+	defer sound.Close()
+	body := sdp("127.0.0.1", sound.LocalAddr().(*net.UDPAddr).Port, "")
+	call := r.invite(w, bobNumber, "relearn", body)
+	door := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: mediaPort(call)}
+	seq := uint16(0)
+	say := func(ssrc uint32, d time.Duration) {
+		for ; d > 0; d -= 20 * time.Millisecond {
+			seq++
+			sound.WriteToUDP(rtp(0, seq, uint32(seq)*160, ssrc, voice), door)
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	bob := must(w.bobPhone.Answer(w.ctx))(t)
+	say(7, 1600*time.Millisecond) // through notice and question
+	seq++
+	sound.WriteToUDP(rtp(101, seq, uint32(seq)*160, 7, []byte{1, 0x8a, 3, 0xc0}), door)
+	w.hears(bob, "ask")
+	ok(t, bob.Press(w.ctx, "1"))
+	w.hears(bob, "thanks_recording")
+	say(7, 1200*time.Millisecond)
+	again := func(cseq int, body string) {
+		t.Helper()
+		asked := r.within(call, "UPDATE", cseq, body, "Content-Type: application/sdp", "Authorization: Digest username=\"x\"")
+		proven := proof(asked, "UPDATE", "sip:"+r.to.String(), w.annName, w.annPass)
+		if got := r.within(call, "UPDATE", cseq+1, body, "Content-Type: application/sdp", proven); code(got) != "200" {
+			t.Fatalf("UPDATE gives %q", got)
+		}
+	}
+	again(10, body)
+	say(7, 1200*time.Millisecond)
+	if row := w.row(); row.Reason != "the caller said yes; the callee said yes" {
+		t.Errorf("after a new description of the same source the reason is %q", row.Reason)
+	}
+	if moves {
+		again(20, sdp("127.0.0.1", 4000, "")) // and nothing is heard from there
+	} else {
+		again(20, body)
+		say(8, 200*time.Millisecond)
+	}
+	r.within(call, "BYE", 30, "")
+	<-bob.Done()
+	if row := w.ended(); !strings.Contains(row.Reason, "the caller said yes; another source took over the line") {
+		t.Errorf("the reason is %q", row.Reason)
 	}
 }
 

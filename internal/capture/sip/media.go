@@ -47,9 +47,11 @@ type media struct {
 	allowed [2]netip.Addr // where this party's packets may come from
 	codec   audio.Codec
 	event   uint8
+	named   netip.AddrPort // where its description said that it is
 	locked  bool
 	source  netip.AddrPort
 	ssrc    uint32
+	before  bool // source and ssrc are what was given up: the same again is nothing new
 	keypad  capture.Keypad
 }
 
@@ -77,13 +79,20 @@ func openMedia(cfg *Config, count *Counters, leg *capture.Leg) (*media, error) {
 // agree says what was negotiated: where this party's packets may come from (the
 // address it named and the one its signalling came from) and where ours go.
 // Relearn gives up the source that was locked; only an authenticated party's
-// new description may do that.
+// new description may do that. The leg is told when the party moved: another
+// address now, or another source or SSRC with its next packet.
 func (m *media) agree(d description, codec audio.Codec, signalling netip.Addr, relearn bool) {
 	m.mu.Lock()
 	m.allowed = [2]netip.Addr{d.addr.Addr(), signalling}
 	m.codec, m.event = codec, d.events
+	moved := false
 	if relearn || !m.agreed {
+		moved = m.agreed && !d.addr.Addr().IsUnspecified() && d.addr != m.named
+		m.before = (m.before || m.locked) && m.agreed && !moved
 		m.locked, m.keypad = false, capture.Keypad{}
+	}
+	if !d.addr.Addr().IsUnspecified() {
+		m.named = d.addr
 	}
 	m.agreed = true
 	locked, source := m.locked, m.source
@@ -100,9 +109,16 @@ func (m *media) agree(d description, codec audio.Codec, signalling netip.Addr, r
 		return
 	}
 	m.leg.Hold(!d.dir.speaks())
-	if relearn {
+	if moved {
 		m.leg.Relearn()
 	}
+}
+
+// renew forgets what the network sent before the party answered.
+func (m *media) renew() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.agreed = false
 }
 
 // receive reads the socket until it is closed.
@@ -186,7 +202,10 @@ func (m *media) admit(p *rtp.Packet, data []byte, from netip.AddrPort) (kind, au
 		return dropped, 0
 	}
 	if !m.locked {
-		m.locked, m.source, m.ssrc = true, from, p.SSRC
+		if m.before && (m.source != from || m.ssrc != p.SSRC) && m.leg != nil {
+			m.leg.Relearn()
+		}
+		m.locked, m.before, m.source, m.ssrc = true, false, from, p.SSRC
 		m.out.follow(from)
 	}
 	return k, m.codec

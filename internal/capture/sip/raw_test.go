@@ -21,9 +21,12 @@ type raw struct {
 	seq  int
 }
 
-func newRaw(t *testing.T, to netip.AddrPort) *raw {
+func newRaw(t *testing.T, to netip.AddrPort) *raw { return newRawAt(t, to, "127.0.0.1") }
+
+// newRawAt is newRaw at another address of this machine.
+func newRawAt(t *testing.T, to netip.AddrPort, ip string) *raw {
 	t.Helper()
-	conn := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}))(t)
+	conn := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)}))(t)
 	t.Cleanup(func() { conn.Close() })
 	return &raw{t: t, conn: conn, to: to}
 }

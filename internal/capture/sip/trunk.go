@@ -114,6 +114,7 @@ func (c *call) outcome(tx sip.ClientTransaction, res *sip.Response) error {
 	if err != nil || len(theirs.codecs) == 0 {
 		return errUnreached // finish hangs up
 	}
+	dg.media.renew()
 	dg.settle(theirs, theirs.codecs[0], from(res).Addr(), true)
 	return nil
 }

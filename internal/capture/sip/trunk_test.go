@@ -103,6 +103,34 @@ func TestEarlyMedia(t *testing.T) {
 	c.says(invite, "487 Request Terminated", "b", "")
 }
 
+// What the network sent before the answer is another source than the party's;
+// a party that is silent until it presses 1 heard the question all the same.
+func TestYesAfterEarlyMedia(t *testing.T) {
+	t.Parallel()
+	w, c := withCarrier(t)
+	ann := w.dial(bobNumber)
+	invite := c.gets("INVITE")
+	sound := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}))(t)
+	defer sound.Close()
+	body := sdp("127.0.0.1", sound.LocalAddr().(*net.UDPAddr).Port, "")
+	door := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: mediaPort(invite)}
+	c.says(invite, "183 Session Progress", "b", body)
+	time.Sleep(100 * time.Millisecond)
+	sound.WriteToUDP(rtp(0, 1, 160, 9, voice), door)
+	time.Sleep(100 * time.Millisecond)
+	c.says(invite, "200 OK", "b", body)
+	c.gets("ACK")
+	time.Sleep(time.Second)
+	sound.WriteToUDP(rtp(101, 1, 4000, 10, []byte{1, 0x8a, 3, 0xc0}), door)
+	ok(t, ann.Press(w.ctx, "2"))
+	time.Sleep(200 * time.Millisecond)
+	ok(t, ann.Hangup(w.ctx))
+	c.says(c.gets("BYE"), "200 OK", "b", "")
+	if row := w.ended(); !strings.Contains(row.Reason, "the callee said yes") {
+		t.Errorf("the reason is %q", row.Reason)
+	}
+}
+
 func TestRepeatedAnswerIsConfirmedAgain(t *testing.T) {
 	t.Parallel()
 	w, c := withCarrier(t)

@@ -1,0 +1,18 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// closeMemory keeps keys and links out of core dumps, and this process out of
+// the reach of debuggers of the same user.
+func closeMemory() error {
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("forbidding core dumps: %w", err)
+	}
+	if _, _, err := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0); err != 0 {
+		return fmt.Errorf("closing this process to debuggers: %w", err)
+	}
+	return nil
+}
