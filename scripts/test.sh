@@ -14,5 +14,6 @@ cd "$(dirname "$0")/.."
 for axe in "$PWD"/.cache/axe-core-*/axe.min.js; do
 	[ ! -s "$axe" ] || export YESLINE_AXE="$axe"
 done
+export YESLINE_WHOLE=1 # also the tests that take long
 export PATH="$PATH:/usr/sbin:/sbin" # ip lives there
 exec scripts/postgres.sh go test -timeout 8m "$@"

@@ -208,7 +208,7 @@ func (a *App) openVault(ctx context.Context) error {
 		return err
 	}
 	a.Capture = &capture.Room{Content: a.ContentDB, Log: a.Log, People: a.People, Programs: a.Programs, Consent: a.Consent,
-		Sealer: sealer, Voices: a.Keys, Report: a.Report, First: a.reserve.first}
+		Sealer: sealer, Voices: a.Keys, Report: a.Report, First: a.reserve.first, Shred: a.shredAgain}
 	return nil
 }
 
@@ -336,6 +336,14 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	return a.startLocal()
+}
+
+// shredAgain sets off the destruction of a voice that was withdrawn while its
+// track was being begun: the job that consent set off found no track yet.
+func (a *App) shredAgain(ctx context.Context, call yesline.CallID, person yesline.PersonID) error {
+	return a.ContentDB.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return a.Jobs.Enqueue(ctx, tx, consent.Shred, string(call)+"/"+string(person))
+	})
 }
 
 // sweepKeys destroys the keys of tracks that never came to be: creation commits

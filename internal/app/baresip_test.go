@@ -27,6 +27,7 @@ import (
 	"yesline/internal/consent"
 	"yesline/internal/session"
 	"yesline/internal/vault"
+	"yesline/internal/web/webtest"
 )
 
 // network is a namespace of its own with a wire to it: baresip refuses to run
@@ -50,6 +51,7 @@ func missing(t *testing.T, why string) {
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
+	webtest.Whole(t)
 	for _, tool := range []string{"baresip", "ip"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing(t, "there is no "+tool+" on this machine: run make setup")

@@ -72,6 +72,7 @@ func check(t *testing.T, d *Demo) {
 // verifies offline.
 func TestAnnListensAndWithdrawsInABrowser(t *testing.T) {
 	t.Parallel()
+	webtest.Whole(t)
 	b := webtest.Open(t)
 	d := house(t)
 	called(t, d, d.bothAgree)

@@ -60,6 +60,7 @@ var looks = map[string]webtest.Look{
 // With YESLINE_STORY=folder it looks in both colours at both widths, and leaves
 // a picture of each.
 func TestStoryOfEveryPage(t *testing.T) {
+	webtest.Whole(t)
 	b := webtest.Open(t)
 	said := b.Console()
 	folder := os.Getenv("YESLINE_STORY")

@@ -37,6 +37,16 @@ type Browser struct {
 	axe string
 }
 
+// Whole marks a test that takes long because it looks at everything or because
+// its calls take as long as calls do. make test and make race run it; a plain
+// go test of the inner loop skips it.
+func Whole(t testing.TB) {
+	t.Helper()
+	if os.Getenv("YESLINE_WHOLE") == "" {
+		missing(t, "it takes long: make test runs it, or set YESLINE_WHOLE=1")
+	}
+}
+
 // Open starts a browser, or skips the test with a reason. Where CI is true a
 // missing part fails the test instead.
 func Open(t testing.TB) *Browser {
