@@ -203,7 +203,7 @@ func TestKillInTheMiddleOfACall(t *testing.T) {
 		fit, end := place(sent[who], recorded)
 		lost := time.Duration(len(sent[who])-end) * time.Second / audio.Rate
 		t.Logf("%s: %d s recorded, fits by %.3f, %v lost", [2]string{"caller", "callee"}[who], k.Seconds, fit, lost)
-		if fit < 0.6 || lost > 2*time.Second {
+		if fit < 0.85 || lost > 2*time.Second {
 			t.Errorf("a voice fits by %.3f and has lost %v, want at most 2s", fit, lost)
 		}
 		if end > len(sent[who])+audio.Rate/2 {

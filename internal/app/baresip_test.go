@@ -34,10 +34,12 @@ import (
 // on loopback, and so is on another machine as far as SIP can tell.
 type network struct{ name string }
 
-const (
-	serverIP = "10.203.77.1"
-	trunkIP  = "10.203.77.2" // the contacts' phones, which the server takes for its trunk
-	callerIP = "10.203.77.3"
+// The wire's addresses: of this process alone, so that two runs do not meet.
+var (
+	wire     = fmt.Sprintf("10.203.%d.", 1+os.Getpid()%250)
+	serverIP = wire + "1"
+	trunkIP  = wire + "2" // the contacts' phones, which the server takes for its trunk
+	callerIP = wire + "3"
 )
 
 // missing skips a test that lacks its peer, and fails it in CI.
