@@ -864,8 +864,10 @@ func TestALockedDatabaseInACall(t *testing.T) {
 				t.Errorf("%d s, own voice by %.2f", r.Seconds, own)
 			}
 		}
-		s, err := h.Consent.Of(t.Context(), k.id, h.people[0])
-		t.Logf("the consent of who pressed *9 is %q, %v; the row says: %s", s.Record, err, k.row().Reason)
+		until(t, "the *9 is written down after all", 15*time.Second, func() bool {
+			s, err := h.Consent.Of(t.Context(), k.id, h.people[0])
+			return err == nil && s.Record == consent.Stopped
+		})
 		h.check()
 	})
 	// The house cannot look whether consent still stands.

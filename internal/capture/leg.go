@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -278,12 +279,33 @@ func (l *Leg) write() {
 			}
 			l.live.doubt(-1)
 		}
+		first()
+		l.live.wake()
+		if err != nil && !n.yes {
+			err = l.insist(n)
+		}
 		if err != nil {
 			l.live.room.report().Error("an answer could not be written down", "call", l.live.ID, "leg", l.ID, "error", err)
 		}
-		first()
-		l.live.wake()
 	}
+}
+
+const (
+	insistTimes = 12
+	insistPause = time.Second
+)
+
+// insist writes a no down though the house could not at first: the call goes
+// on without being recorded meanwhile, and the person's word must not be lost.
+func (l *Leg) insist(n note) (err error) {
+	for range insistTimes {
+		time.Sleep(insistPause)
+		err = l.note(n)
+		if !errors.Is(err, yesline.Unavailable) && !errors.Is(err, yesline.Full) && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+	return err
 }
 
 func (l *Leg) note(n note) error {
