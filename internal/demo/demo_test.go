@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,4 +138,74 @@ func TestAnnListensAndWithdrawsInABrowser(t *testing.T) {
 		}
 	}
 	check(t, d)
+}
+
+// What `yesline demo --check` does, whole: every story, every claim.
+func TestEveryClaimHolds(t *testing.T) {
+	t.Parallel()
+	webtest.Whole(t)
+	var table strings.Builder
+	if err := Run(t.Context(), Options{Out: &table, Check: true, HTTP: "127.0.0.1:0"}); err != nil {
+		t.Errorf("%v\n%s", err, &table)
+	}
+}
+
+// Without Check the demo stays up and offers a link for each role, until it is
+// told to end; then nothing of it is left.
+func TestTheDemoStaysUpForTheNewcomer(t *testing.T) {
+	t.Parallel()
+	webtest.Whole(t)
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer stop()
+	out := &printed{offered: make(chan string, 1)}
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, Options{Out: out, HTTP: "127.0.0.1:0"}) }()
+	var text string
+	select {
+	case text = <-out.offered:
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	}
+	links := regexp.MustCompile(`http://localhost:\d+/in/\S+`).FindAllString(text, -1)
+	if len(links) != 5 {
+		t.Errorf("%d links:\n%s", len(links), text)
+	}
+	for _, l := range links {
+		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		for n, status := range []int{http.StatusSeeOther, http.StatusNotFound} {
+			answer, err := client.Post(l, "", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Body.Close()
+			if answer.StatusCode != status {
+				t.Errorf("a link answers %d at try %d", answer.StatusCode, n+1)
+			}
+		}
+	}
+	folder := regexp.MustCompile(`/\S*yesline-demo-\d+`).FindString(text)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(folder); folder == "" || !os.IsNotExist(err) {
+		t.Errorf("the folder %q is left: %v", folder, err)
+	}
+}
+
+// printed gathers what the demo prints and hands it on when the links are out.
+type printed struct {
+	mu      sync.Mutex
+	text    strings.Builder
+	offered chan string
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text.Write(b)
+	if strings.Contains(string(b), "Check every claim") {
+		p.offered <- p.text.String()
+	}
+	return len(b), nil
 }
