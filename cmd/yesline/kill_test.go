@@ -24,6 +24,7 @@ import (
 	"yesline/internal/phone"
 	"yesline/internal/program"
 	"yesline/internal/vault"
+	"yesline/internal/web/webtest"
 )
 
 // inside builds the house of cfg in this process, without opening its doors:
@@ -97,6 +98,7 @@ func place(sent, recorded []int16) (fit float64, end int) {
 // again, it has both voices but for their last two seconds, says that they
 // were cut short, and holds nothing that was not sealed before the kill.
 func TestKillInTheMiddleOfACall(t *testing.T) {
+	webtest.Whole(t)
 	t.Parallel()
 	ctx := t.Context()
 	trunk, err := phone.NewTrunk("127.0.0.1:0")

@@ -31,6 +31,7 @@ import (
 	"yesline/internal/phone"
 	"yesline/internal/session"
 	"yesline/internal/vault"
+	"yesline/internal/web/webtest"
 )
 
 // TestMain lets more stories run at once than there are processors: they wait
@@ -792,6 +793,7 @@ func (h *home) nothingIsSealed(during time.Duration) {
 // Somebody holds the content database. The call goes on whatever happens to
 // its recording, and no byte is kept after a no, written down or not.
 func TestALockedDatabaseInACall(t *testing.T) {
+	webtest.Whole(t)
 	t.Parallel()
 	begun := func(t *testing.T) (*home, *talk, *outsider) {
 		t.Parallel()

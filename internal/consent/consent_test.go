@@ -340,7 +340,12 @@ func TestStaleNewsRenewsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	r.Content.Close() // the disk is gone
+	if err := r.Content.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		_, err := tx.Exec(ctx, `ALTER TABLE watches RENAME TO away`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	time.Sleep(db.Staleness + 200*time.Millisecond)
 	if _, err := l.Grant(t.Context()); !errors.Is(err, yesline.Denied) {
 		t.Errorf("a grant on old news: %v", err)

@@ -1,0 +1,19 @@
+package consent_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+// TestMain lets more stories run at once than there are processors: they wait
+// for sound or for a clock. Who says -parallel is heard.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		flag.Set("test.parallel", "6")
+	}
+	os.Exit(m.Run())
+}
