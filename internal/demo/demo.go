@@ -271,7 +271,7 @@ func (d *Demo) invite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(d.options.Out, "\nDEMO. Everything here is made up and goes when you press Ctrl-C. Each link signs in once:\n\n")
+	fmt.Fprintf(d.options.Out, "\nDEMO. Everything here is made up and goes when you press Ctrl-C. Each link signs in once, within 15 minutes:\n\n")
 	for _, l := range d.links {
 		token, err := d.Sessions.LinkFor(ctx, l.who.program, l.who.id)
 		if err != nil {
@@ -280,6 +280,6 @@ func (d *Demo) invite(ctx context.Context) error {
 		fmt.Fprintf(d.options.Out, "  %-34s %s/in/%s\n", l.what, d.Config.URL, token)
 	}
 	fmt.Fprintf(d.options.Out, "  %-34s %s\n\n", "the operator: runs, never listens", operator)
-	fmt.Fprintf(d.options.Out, "Check the log:      yesline audit verify --data %s\nCheck every claim:  yesline demo --check\n", d.Config.Data)
+	fmt.Fprintf(d.options.Out, "In another terminal:\n  check the log      go run ./cmd/yesline audit verify --data %s\n  check every claim  go run ./cmd/yesline demo --check\n", d.Config.Data)
 	return nil
 }

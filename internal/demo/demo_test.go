@@ -204,7 +204,7 @@ func (p *printed) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.text.Write(b)
-	if strings.Contains(string(b), "Check every claim") {
+	if strings.Contains(string(b), "check every claim") {
 		p.offered <- p.text.String()
 	}
 	return len(b), nil
