@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"os"
 	"syscall"
 	"testing"
 
@@ -13,6 +14,9 @@ func TestFull(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=64k"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no right to mount a small file system: %v", err)
+		}
 		t.Skipf("no right to mount a small file system: %v", err)
 	}
 	t.Cleanup(func() {
