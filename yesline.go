@@ -25,6 +25,11 @@ type (
 	TrackID   string // trk_: one voice of one call
 	EntryID   string // ent_: a leaf of the audit log
 	ReceiptID string // rcp_
+	StaffID   string // stf_: somebody who works for the house or for a program
+	PasskeyID string // pky_: a passkey of an account
+	KeyID     string // key_: an API key of an account
+	ClaimID   string // clm_: somebody says that a number is theirs
+	CaseID    string // cas_: staff ask to open what is not theirs
 )
 
 var spelling = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -44,6 +49,11 @@ func NewLegID() LegID         { return LegID(random("leg")) }
 func NewTrackID() TrackID     { return TrackID(random("trk")) }
 func NewEntryID() EntryID     { return EntryID(random("ent")) }
 func NewReceiptID() ReceiptID { return ReceiptID(random("rcp")) }
+func NewStaffID() StaffID     { return StaffID(random("stf")) }
+func NewPasskeyID() PasskeyID { return PasskeyID(random("pky")) }
+func NewKeyID() KeyID         { return KeyID(random("key")) }
+func NewClaimID() ClaimID     { return ClaimID(random("clm")) }
+func NewCaseID() CaseID       { return CaseID(random("cas")) }
 
 // IsID reports whether s has the form of an id of the kind that prefix names
 // ("trk"). It says nothing of whether the thing exists.
@@ -71,6 +81,7 @@ var (
 	Unavailable = errors.New("not available")  // a part of the house does not answer
 	Full        = errors.New("no space left")  // the disk is full
 	Tampered    = errors.New("does not match") // bytes are not what we sealed or logged
+	Stale       = errors.New("prove it again") // the asker must show once more that it is them, by their passkey
 )
 
 // Phone is a telephone number in E.164. It formats as [phone] whichever verb
