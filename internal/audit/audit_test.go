@@ -161,7 +161,7 @@ func TestTamperingIsFoundAndNamed(t *testing.T) {
 		"called forgotten":      {"content", []string{`UPDATE audit_parts SET person = '' WHERE object = 'trk_2'`}, "does not carry the house's mark"},
 		"moved in time":         {"content", []string{`UPDATE audit_parts SET at = 4611686018427387904 WHERE object = 'trk_2'`}, "does not carry the house's mark"},
 		"under another object":  {"content", []string{`UPDATE audit_parts SET object = 'trk_99' WHERE object = 'trk_2'`}, "does not carry the house's mark"},
-		"inserted to be signed": {"content", []string{`INSERT INTO audit_leaves (id, leaf, mac) SELECT 'ent_forged', leaf, mac FROM audit_leaves WHERE seq = 5`, `INSERT INTO audit_parts (leaf_id, part, program, person, object, at, sealed) SELECT 'ent_forged', part, program, person, object, at, sealed FROM audit_parts WHERE leaf_id = (SELECT id FROM audit_leaves WHERE seq = 5)`}, "an entry waiting in content is not as we wrote it"},
+		"inserted to be signed": {"content", []string{`INSERT INTO audit_pending (id, entries) SELECT 'ent_forged', leaf FROM audit_leaves WHERE seq = 5`}, "that waits in the journal"},
 		"checkpoints removed":   {"content", []string{`DELETE FROM audit_checkpoints`}, "that was kept elsewhere is not in the log"},
 		"rolled back":           {"content", []string{`DELETE FROM audit_leaves WHERE seq IS NOT NULL`, `DELETE FROM audit_foreign`, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `UPDATE audit_head SET size = 0`}, "that was kept elsewhere is not in the log"},
 		"row and tile together": {"content", []string{`UPDATE audit_leaves SET leaf = (SELECT leaf FROM audit_leaves WHERE seq = 6) WHERE seq = 5`, `UPDATE audit_tiles SET hashes = substr(hashes, 1, 160) || substr(hashes, 193, 32) || substr(hashes, 193) WHERE level = 0 AND n = 0`}, "the root that was signed"},
@@ -202,16 +202,14 @@ func TestForeignLeavesAreNumberedOnce(t *testing.T) {
 		ctx := t.Context()
 		h := keystest.Open(t, open)
 		story(t, h, 3)
+		id, entries := journaled(t, h.Log, h.People)
 		before, err := h.Log.Checkpoint(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.People.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-			_, err := tx.Exec(ctx, `UPDATE audit_leaves SET seq = NULL`)
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
+		change(t, h.People, `DELETE FROM audit_leaves WHERE id = $1`, id)
+		change(t, h.People, `DELETE FROM audit_parts WHERE leaf_id = $1`, id)
+		change(t, h.People, `INSERT INTO audit_pending (id, entries) VALUES ($1, $2)`, id, entries)
 		if err := h.Log.Flush(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -225,37 +223,88 @@ func TestForeignLeavesAreNumberedOnce(t *testing.T) {
 	})
 }
 
-// A row that somebody else wrote is never signed, and what is not signed stops
-// the reads within seconds instead of going on unsigned.
+// journaled writes an entry in d and gives the row it waited in; it has its
+// number by now.
+func journaled(t *testing.T, l *audit.Log, d *db.DB) (id string, entries []byte) {
+	t.Helper()
+	err := d.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		ref, err := l.Record(ctx, tx, audit.Entry{Actor: "svc:test", Verb: "test", Result: "done"})
+		if err != nil {
+			return err
+		}
+		id = string(ref.Leaf)
+		return tx.QueryRow(ctx, `SELECT entries FROM audit_pending WHERE id = $1`, id).Scan(&entries)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return id, entries
+}
+
+func change(t *testing.T, d *db.DB, q string, args ...any) {
+	t.Helper()
+	if err := d.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		_, err := tx.Exec(ctx, q, args...)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What somebody else put into the journal is never signed, be it made up, taken
+// from another database, cut, or played again; and what is not signed stops the
+// reads within seconds instead of going on unsigned.
 func TestNobodyElsesRowsAreSigned(t *testing.T) {
 	t.Parallel()
-	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
-		ctx := t.Context()
-		h := keystest.Open(t, open)
-		program, ann, _ := story(t, h, 3)
-		before, err := h.Log.Checkpoint(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-			_, err := tx.Exec(ctx, `INSERT INTO audit_leaves (id, leaf, mac) SELECT 'ent_forged', leaf, mac FROM audit_leaves WHERE seq = 1`)
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Log.Flush(ctx); !errors.Is(err, yesline.Tampered) {
-			t.Errorf("numbering a forged row: %v", err)
-		}
-		if after, err := h.Log.Checkpoint(ctx); err != nil || after.Size != before.Size {
-			t.Errorf("the log went from %d to %d, %v", before.Size, after.Size, err)
-		}
-		for began := time.Now(); time.Since(began) < 13*time.Second; time.Sleep(200 * time.Millisecond) {
-			if _, err := h.Log.Append(ctx, heard(program, ann, "trk_x")); errors.Is(err, yesline.Unavailable) {
-				return
-			}
-		}
-		t.Error("reads go on though their entries get no numbers")
-	})
+	forged := map[string]func(t *testing.T, h *keystest.House) []byte{
+		"made up": func(*testing.T, *keystest.House) []byte { return []byte("made up") },
+		"of another database": func(t *testing.T, h *keystest.House) []byte {
+			_, b := journaled(t, h.Log, h.People)
+			return b
+		},
+		"played again": func(t *testing.T, h *keystest.House) []byte {
+			_, b := journaled(t, h.Log, h.Content)
+			return b
+		},
+		"cut": func(t *testing.T, h *keystest.House) []byte {
+			_, b := journaled(t, h.Log, h.Content)
+			return b[:len(b)-1]
+		},
+	}
+	for name, make := range forged {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+				ctx := t.Context()
+				h := keystest.Open(t, open)
+				program, ann, _ := story(t, h, 3)
+				b := make(t, h)
+				before, err := h.Log.Checkpoint(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				change(t, h.Content, `INSERT INTO audit_pending (id, entries) VALUES ('ent_forged', $1)`, b)
+				if err := h.Log.Flush(ctx); !errors.Is(err, yesline.Tampered) {
+					t.Errorf("numbering a forged row: %v", err)
+				}
+				if after, err := h.Log.Checkpoint(ctx); err != nil || after.Size != before.Size {
+					t.Errorf("the log went from %d to %d, %v", before.Size, after.Size, err)
+				}
+				if name != "made up" {
+					return
+				}
+				for began := time.Now(); time.Since(began) < 13*time.Second; time.Sleep(200 * time.Millisecond) {
+					if _, err := h.Log.Append(ctx, heard(program, ann, "trk_x")); errors.Is(err, yesline.Unavailable) {
+						return
+					}
+				}
+				t.Error("reads go on though their entries get no numbers")
+			})
+		})
+	}
 }
 
 // Somebody who rewrites one database contradicts the checkpoints in the others:
@@ -264,7 +313,7 @@ func TestARewrittenLogIsNotSigned(t *testing.T) {
 	t.Parallel()
 	for name, rewrite := range map[string][]string{
 		"another leaf in its tile": {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 160) || substr(hashes, 193, 32) || substr(hashes, 193) WHERE level = 0 AND n = 0`, `DELETE FROM audit_checkpoints`},
-		"from the beginning":       {`UPDATE audit_leaves SET seq = NULL`, `DELETE FROM audit_foreign`, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `UPDATE audit_head SET size = 0`},
+		"from the beginning":       {`DELETE FROM audit_leaves`, `DELETE FROM audit_foreign`, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `UPDATE audit_head SET size = 0`},
 		"a tile cut":               {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 100)`},
 	} {
 		t.Run(name, func(t *testing.T) {

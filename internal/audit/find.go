@@ -66,7 +66,7 @@ func (l *Log) stored(ctx context.Context, ref Ref) (*entryRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	var seq sql.NullInt64
+	var seq int64
 	err = d.QueryRow(ctx, `SELECT seq FROM audit_leaves WHERE id = $1`, string(ref.Leaf)).Scan(&seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("an entry of the log: %w", yesline.NotFound)
@@ -86,9 +86,7 @@ func (l *Log) stored(ctx context.Context, ref Ref) (*entryRow, error) {
 	if len(all) != 1 {
 		return nil, fmt.Errorf("an entry of the log: %w", yesline.NotFound)
 	}
-	if seq.Valid {
-		all[0].seq = seq.Int64
-	}
+	all[0].seq = seq
 	return all[0], nil
 }
 
@@ -142,25 +140,34 @@ const numberedWithin = 2 * time.Second
 func (l *Log) numbered(ctx context.Context, ref Ref) (*entryRow, Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, numberedWithin)
 	defer cancel()
-	for {
-		e, err := l.stored(ctx, ref)
-		if err != nil {
+	e, err := l.stored(ctx, ref)
+	for isNotFound(err) { // it may wait, here or while another node moves it
+		d, originErr := l.origin(ref.DB)
+		if originErr != nil {
 			return nil, Checkpoint{}, err
 		}
-		if e.seq >= 0 {
-			cp, err := l.Checkpoint(ctx)
-			if err != nil {
-				return nil, cp, err
-			}
-			if cp.Size <= e.seq {
-				return nil, cp, fmt.Errorf("an entry numbered beyond the signed log: %w", yesline.Tampered)
-			}
-			return e, cp, nil
+		more, waitsErr := waits(ctx, d)
+		if waitsErr != nil {
+			return nil, Checkpoint{}, waitsErr
 		}
 		if err := l.Flush(ctx); err != nil {
 			return nil, Checkpoint{}, err
 		}
+		if e, err = l.stored(ctx, ref); isNotFound(err) && !more {
+			break
+		}
 	}
+	if err != nil {
+		return nil, Checkpoint{}, err
+	}
+	cp, err := l.Checkpoint(ctx)
+	if err != nil {
+		return nil, cp, err
+	}
+	if cp.Size <= e.seq {
+		return nil, cp, fmt.Errorf("an entry numbered beyond the signed log: %w", yesline.Tampered)
+	}
+	return e, cp, nil
 }
 
 // prove shows that the leaf stands at its number under the signed root.
@@ -203,7 +210,7 @@ func (l *Log) Find(ctx context.Context, ref Ref) (Entry, error) {
 // Line is an entry in a list.
 type Line struct {
 	Ref   Ref
-	Seq   int64 // -1 while it has no number
+	Seq   int64
 	Entry Entry
 }
 
@@ -220,6 +227,13 @@ func (l *Log) About(ctx context.Context, person yesline.PersonID, object string,
 	limit = min(max(limit, 1), 200)
 	var lines []Line
 	for _, d := range l.origins {
+		if more, err := waits(ctx, d); err != nil {
+			return nil, err
+		} else if more { // only what has its number is in the index
+			if err := l.Flush(ctx); err != nil {
+				return nil, err
+			}
+		}
 		found, err := l.about(ctx, d, person, object, before, limit)
 		if err != nil {
 			return nil, err
@@ -247,7 +261,7 @@ func (l *Log) about(ctx context.Context, d *db.DB, person yesline.PersonID, obje
 	var lines []Line
 	for rows.Next() {
 		var id yesline.EntryID
-		var seq sql.NullInt64
+		var seq int64
 		var leaf []byte
 		var p part
 		if err := rows.Scan(&id, &seq, &leaf, &p.n, &p.program, &p.person, &p.object, &p.sealed); err != nil {
@@ -257,11 +271,7 @@ func (l *Log) about(ctx context.Context, d *db.DB, person yesline.PersonID, obje
 		if err != nil {
 			return nil, err
 		}
-		line := Line{Ref{d.Name, id}, -1, e}
-		if seq.Valid {
-			line.Seq = seq.Int64
-		}
-		lines = append(lines, line)
+		lines = append(lines, Line{Ref{d.Name, id}, seq, e})
 	}
 	return lines, rows.Err()
 }
@@ -272,6 +282,9 @@ func (l *Log) about(ctx context.Context, d *db.DB, person yesline.PersonID, obje
 func (l *Log) Forget(ctx context.Context, person yesline.PersonID) error {
 	if person == "" {
 		return fmt.Errorf("forgetting nobody in the log: %w", yesline.Invalid)
+	}
+	if err := l.Flush(ctx); err != nil { // only what has its number is in the index
+		return err
 	}
 	for _, d := range l.origins {
 		if err := d.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return l.forget(ctx, tx, person) }); err != nil {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,10 +182,7 @@ func (l *Log) seal(ctx context.Context, origin string, e Entry) (*row, error) {
 // stalled is how long entries may go without numbers before reads stop.
 const stalled = 10 * time.Second
 
-const (
-	groupMost = 1024 // entries in one commit
-	rowsMost  = 64   // rows in one INSERT
-)
+const groupMost = 1024 // entries in one commit
 
 // commit takes what is queued, at most groupMost, writes it in one transaction
 // and answers all who wait. It never waits for a timer: alone, an entry costs
@@ -241,54 +237,12 @@ func (l *Log) writeGroup(group []*waiting) {
 	l.wake()
 }
 
-// write inserts rows and their parts, many to a statement.
+// write adds rows to the journal, as one.
 func (l *Log) write(ctx context.Context, tx *db.Tx, rows []*row) error {
-	leaves := insert{head: `INSERT INTO audit_leaves (id, leaf, mac) VALUES `, columns: 3}
-	parts := insert{head: `INSERT INTO audit_parts (leaf_id, part, program, person, object, at, sealed) VALUES `, columns: 7}
+	var b []byte
 	for _, r := range rows {
-		if err := leaves.add(ctx, tx, string(r.id), r.leaf, r.mac); err != nil {
-			return err
-		}
-		for _, p := range r.parts {
-			if err := parts.add(ctx, tx, string(r.id), p.n, string(p.program), p.person, p.object, p.at, p.sealed); err != nil {
-				return err
-			}
-		}
+		b = r.appendTo(b)
 	}
-	if err := leaves.flush(ctx, tx); err != nil {
-		return err
-	}
-	return parts.flush(ctx, tx)
-}
-
-// insert gathers the values of one INSERT of many rows.
-type insert struct {
-	head    string
-	columns int
-	args    []any
-}
-
-func (in *insert) add(ctx context.Context, tx *db.Tx, values ...any) error {
-	in.args = append(in.args, values...)
-	if len(in.args) < in.columns*rowsMost {
-		return nil
-	}
-	return in.flush(ctx, tx)
-}
-
-func (in *insert) flush(ctx context.Context, tx *db.Tx) error {
-	if len(in.args) == 0 {
-		return nil
-	}
-	var q strings.Builder
-	q.WriteString(in.head)
-	for i := 0; i < len(in.args); i += in.columns {
-		if i > 0 {
-			q.WriteString(", ")
-		}
-		q.WriteString("(" + db.In(i+1, in.columns) + ")")
-	}
-	_, err := tx.Exec(ctx, q.String(), in.args...)
-	in.args = in.args[:0]
+	_, err := tx.Exec(ctx, `INSERT INTO audit_pending (id, entries) VALUES ($1, $2)`, string(rows[0].id), b)
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 const (
 	tileHeight = 8
 	tileWidth  = 1 << tileHeight
-	batchMost  = 4096 // leaves numbered in one transaction
+	batchMost  = 512 // leaves numbered in one transaction: others wait for the writer meanwhile
 )
 
 // number is the sequencer: it numbers and hashes pending leaves within a
@@ -124,43 +123,40 @@ func (l *Log) witnessed(ctx context.Context) (Checkpoint, error) {
 
 // drain numbers at most batchMost pending leaves of one database. For another
 // database than content it does so in two steps: first the number in the
-// content database, once for each leaf, then the number beside the leaf. A
+// content database, once for each leaf, then the leaf out of the journal. A
 // crash between the two is mended by the next run.
 func (l *Log) drain(ctx context.Context, origin *db.DB) (int, error) {
-	var waits bool
-	row := origin.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM audit_leaves WHERE seq IS NULL)`)
-	if err := row.Scan(&waits); err != nil || !waits {
+	if yes, err := waits(ctx, origin); err != nil || !yes {
 		return 0, err
 	}
 	newest, err := l.witnessed(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var waiting []*entryRow
+	waiting, err := l.pending(ctx, origin.Name, origin.Query)
+	if err != nil || len(waiting) == 0 {
+		return 0, err
+	}
 	var signed Checkpoint
 	foreign := origin != l.content
-	if foreign {
-		if waiting, err = l.pending(ctx, origin.Name, origin.Query); err != nil || len(waiting) == 0 {
-			return 0, err
-		}
-	}
 	err = l.content.TransactReadCommitted(ctx, func(ctx context.Context, tx *db.Tx) error {
 		signed = Checkpoint{}
 		size, err := lockHead(ctx, tx)
 		if err != nil {
 			return err
 		}
+		taken := waiting
 		if !foreign {
-			if waiting, err = l.pending(ctx, origin.Name, tx.Query); err != nil {
+			if taken, err = take(ctx, tx, waiting); err != nil {
 				return err
 			}
 		}
-		hashes, err := assign(ctx, tx, origin.Name, foreign, size, waiting)
+		hashes, err := assign(ctx, tx, origin.Name, foreign, size, taken)
 		if err != nil || len(hashes) == 0 {
 			return err
 		}
 		if !foreign {
-			if err := numberRows(ctx, tx, waiting); err != nil {
+			if err := keep(ctx, tx, taken); err != nil {
 				return err
 			}
 		}
@@ -174,78 +170,48 @@ func (l *Log) drain(ctx context.Context, origin *db.DB) (int, error) {
 		l.newest = signed
 	}
 	if foreign {
-		err = origin.Transact(ctx, func(ctx context.Context, tx *db.Tx) error { return numberRows(ctx, tx, waiting) })
+		err = origin.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+			taken, err := take(ctx, tx, waiting)
+			if err != nil {
+				return err
+			}
+			return keep(ctx, tx, taken)
+		})
 	}
-	return len(waiting), err
-}
-
-// pending reads leaves without a number, in order, and drops none quietly: one
-// that does not carry the house's mark stops the numbering.
-func (l *Log) pending(ctx context.Context, origin string, query queryFunc) ([]*entryRow, error) {
-	rows, err := query(ctx, `SELECT l.id, l.leaf, l.mac, p.part, p.program, p.person, p.object, p.at, p.sealed
-		FROM (SELECT id, leaf, mac FROM audit_leaves WHERE seq IS NULL ORDER BY id LIMIT $1) AS l
-		LEFT JOIN audit_parts p ON p.leaf_id = l.id ORDER BY l.id, p.part`, batchMost)
-	if err != nil {
-		return nil, err
+	n := 0
+	for _, t := range waiting {
+		n += len(t.entries)
 	}
-	waiting, err := scanEntries(rows)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range waiting {
-		if why := l.wrong(origin, e); why != "" {
-			return nil, fmt.Errorf("an entry waiting in %s is not as we wrote it (%s): %w", origin, why, yesline.Tampered)
-		}
-	}
-	return waiting, nil
+	return n, err
 }
 
 type queryFunc = func(ctx context.Context, q string, args ...any) (*sql.Rows, error)
 
 // assign gives each waiting leaf its number and the hashes of those that are
 // new to the tree.
-func assign(ctx context.Context, tx *db.Tx, origin string, foreign bool, size int64, waiting []*entryRow) ([]tlog.Hash, error) {
+func assign(ctx context.Context, tx *db.Tx, origin string, foreign bool, size int64, waiting []together) ([]tlog.Hash, error) {
 	var hashes []tlog.Hash
-	for _, e := range waiting {
-		if foreign {
-			err := tx.QueryRow(ctx, `SELECT seq FROM audit_foreign WHERE origin = $1 AND leaf_id = $2`, origin, string(e.id)).Scan(&e.seq)
-			if err == nil {
-				continue // numbered before a crash
+	for _, t := range waiting {
+		for _, e := range t.entries {
+			if foreign {
+				err := tx.QueryRow(ctx, `SELECT seq FROM audit_foreign WHERE origin = $1 AND leaf_id = $2`, origin, string(e.id)).Scan(&e.seq)
+				if err == nil {
+					continue // numbered before a crash
+				}
+				if !errors.Is(err, sql.ErrNoRows) {
+					return nil, err
+				}
 			}
-			if !errors.Is(err, sql.ErrNoRows) {
-				return nil, err
-			}
-		}
-		e.seq = size + int64(len(hashes))
-		hashes = append(hashes, tlog.RecordHash(e.leaf))
-		if foreign {
-			if _, err := tx.Exec(ctx, `INSERT INTO audit_foreign (seq, origin, leaf_id) VALUES ($1, $2, $3)`, e.seq, origin, string(e.id)); err != nil {
-				return nil, err
+			e.seq = size + int64(len(hashes))
+			hashes = append(hashes, tlog.RecordHash(e.leaf))
+			if foreign {
+				if _, err := tx.Exec(ctx, `INSERT INTO audit_foreign (seq, origin, leaf_id) VALUES ($1, $2, $3)`, e.seq, origin, string(e.id)); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
 	return hashes, nil
-}
-
-// numberRows writes the numbers beside the leaves, many to a statement.
-func numberRows(ctx context.Context, tx *db.Tx, waiting []*entryRow) error {
-	for some := range slices.Chunk(waiting, 200) {
-		var q strings.Builder
-		q.WriteString(`UPDATE audit_leaves SET seq = v.column2 FROM (VALUES `)
-		args := make([]any, 0, 2*len(some))
-		for i, e := range some {
-			if i > 0 {
-				q.WriteString(", ")
-			}
-			fmt.Fprintf(&q, "(CAST($%d AS TEXT), CAST($%d AS BIGINT))", 2*i+1, 2*i+2)
-			args = append(args, string(e.id), e.seq)
-		}
-		q.WriteString(`) AS v WHERE audit_leaves.id = v.column1`)
-		if _, err := tx.Exec(ctx, q.String(), args...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // lockHead reads the size of the tree and keeps other nodes from numbering

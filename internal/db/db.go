@@ -38,14 +38,16 @@ type DB struct {
 	pool    *pgxpool.Pool // PostgreSQL only: River and serializable transactions need pgx itself
 	watches *Watches
 
-	mu       sync.Mutex           // guards prepared
+	mu       sync.Mutex           // guards what follows
 	prepared map[string]*sql.Stmt // reads of SQLite by their text; pgx keeps its own
+	writing  map[string]*sql.Stmt // the writer's statements, likewise
+	coming   map[string]int       // texts the writer ran unprepared, with how often
 }
 
 // Open opens a database by its address: "sqlite:/path/to/file.db" or
 // "postgres://...". The address may hold a password: errors do not repeat it.
 func Open(ctx context.Context, name, address string) (*DB, error) {
-	d := &DB{Name: name, prepared: map[string]*sql.Stmt{}}
+	d := &DB{Name: name, prepared: map[string]*sql.Stmt{}, writing: map[string]*sql.Stmt{}, coming: map[string]int{}}
 	path, isSQLite := strings.CutPrefix(address, "sqlite:")
 	var err error
 	switch {
@@ -70,7 +72,7 @@ func Open(ctx context.Context, name, address string) (*DB, error) {
 // sqliteOptions: FULL because consent, audit and key deletion must survive a
 // power cut; secure_delete because a deleted key must not linger in the file.
 const sqliteOptions = "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
-	"&_pragma=synchronous(FULL)&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=cell_size_check(ON)"
+	"&_pragma=synchronous(FULL)&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=cell_size_check(ON)&_pragma=wal_autocheckpoint(4000)"
 
 func (d *DB) openSQLite(path string) (err error) {
 	if strings.ContainsAny(path, "?#") {
@@ -180,6 +182,55 @@ func (d *DB) statement(ctx context.Context, q string) *sql.Stmt {
 	return s
 }
 
+// prepare prepares what the writer ran before, so that SQLite parses it once.
+// The one writing connection is the transaction's while it runs, so this is
+// done after its end.
+func (d *DB) prepare(ctx context.Context) {
+	for _, q := range d.due() {
+		s, err := d.write.PrepareContext(ctx, q)
+		if err != nil {
+			return // the plain way will say what is wrong
+		}
+		d.mu.Lock()
+		if old := d.writing[q]; old != nil {
+			old.Close()
+		}
+		d.writing[q] = s
+		d.mu.Unlock()
+	}
+}
+
+// due takes the texts that were run twice and are not prepared.
+func (d *DB) due() (texts []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for q, times := range d.coming {
+		if times > 1 && len(d.writing)+len(texts) < preparedMost {
+			texts = append(texts, q)
+			delete(d.coming, q)
+		}
+	}
+	return texts
+}
+
+// statement gives the writer's prepared statement for a text, or nil.
+func (tx *Tx) statement(ctx context.Context, q string) *sql.Stmt {
+	if tx.sqlTx == nil {
+		return nil
+	}
+	d := tx.DB
+	d.mu.Lock()
+	s := d.writing[q]
+	if s == nil && len(d.coming) < preparedMost && len(d.writing) < preparedMost {
+		d.coming[q]++
+	}
+	d.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return tx.sqlTx.StmtContext(ctx, s)
+}
+
 // QueryRow reads one row outside a transaction; Scan gives sql.ErrNoRows when
 // there is none.
 func (d *DB) QueryRow(ctx context.Context, q string, args ...any) *sql.Row {
@@ -206,7 +257,12 @@ type querier interface {
 }
 
 func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (changed int64, err error) {
-	res, err := tx.q.ExecContext(ctx, q, args...)
+	var res sql.Result
+	if s := tx.statement(ctx, q); s != nil {
+		res, err = s.ExecContext(ctx, args...)
+	} else {
+		res, err = tx.q.ExecContext(ctx, q, args...)
+	}
 	if err != nil {
 		return 0, tx.DB.kind(err)
 	}
@@ -214,11 +270,18 @@ func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (changed int64, e
 }
 
 func (tx *Tx) Query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	if s := tx.statement(ctx, q); s != nil {
+		rows, err := s.QueryContext(ctx, args...)
+		return rows, tx.DB.kind(err)
+	}
 	rows, err := tx.q.QueryContext(ctx, q, args...)
 	return rows, tx.DB.kind(err)
 }
 
 func (tx *Tx) QueryRow(ctx context.Context, q string, args ...any) *sql.Row {
+	if s := tx.statement(ctx, q); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
 	return tx.q.QueryRowContext(ctx, q, args...)
 }
 
@@ -254,6 +317,9 @@ func (d *DB) transact(ctx context.Context, level pgx.TxIsoLevel, body func(conte
 	for try := 1; ; try++ {
 		tx := &Tx{DB: d}
 		err := d.once(in, level, tx, body)
+		if !d.Postgres {
+			d.prepare(ctx)
+		}
 		if err == nil {
 			for _, f := range tx.committed {
 				f()

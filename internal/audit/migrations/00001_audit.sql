@@ -1,16 +1,23 @@
 -- +goose Up
--- Leaves and parts stand in each of the three databases, so that an entry is
+-- All of this stands in each of the three databases, so that an entry is
 -- written in the transaction of what it tells.
+
+-- What waits for its number: one row for what was committed together, its
+-- entries one after the other (internal/audit/journal.go). The sequencer takes
+-- them out and writes leaves and parts.
+CREATE TABLE audit_pending (
+    id      TEXT PRIMARY KEY,
+    entries BYTEA NOT NULL
+);
+
 -- mac is the house's own mark on the leaf and its parts with their index: who
 -- can write here and has no key can neither add an entry nor hide one.
 CREATE TABLE audit_leaves (
-    id   TEXT PRIMARY KEY,
-    seq  BIGINT,
+    seq  BIGINT PRIMARY KEY,
+    id   TEXT NOT NULL UNIQUE,
     leaf BYTEA NOT NULL,
     mac  BYTEA NOT NULL
 );
-CREATE INDEX audit_leaves_pending ON audit_leaves (id) WHERE seq IS NULL;
-CREATE UNIQUE INDEX audit_leaves_seq ON audit_leaves (seq) WHERE seq IS NOT NULL;
 
 -- person: NULL for a part under the program's key, '' once forgotten.
 CREATE TABLE audit_parts (
