@@ -26,8 +26,9 @@ var line = strings.Fields(`audio db audit keys program session access people not
 
 // offTheLine are imported by cmd and tests only, and import no more than this.
 var offTheLine = map[string][]string{
-	"phone": {},                    // shares no code with capture: the words of yesline.go and nothing else
-	"demo":  append(line, "phone"), // looks into every store, to check what it claims
+	"phone":   {},                    // shares no code with capture: the words of yesline.go and nothing else
+	"demo":    append(line, "phone"), // looks into every store, to check what it claims
+	"scripts": {},                    // tools for those who build the house: they know nothing of it
 }
 
 // ofTheWordsOnly are rooms that import nothing of ours beyond what is listed.
@@ -60,13 +61,13 @@ var holders = map[string][]string{
 // callers is who may use a name that unlocks something, wherever the name
 // comes from. The room that defines it is listed too.
 var callers = map[string][]string{
-	"Digits":       {"yesline", "people", "capture/sip", "web", "app"},   // a number in clear: to seal, to dial, to show people their own, to read an invitation
-	"Reveal":       {"people", "web", "app"},                             // the same, with a permit
-	"OpenTrack":    {"keys", "vault", "demo"},                            // the one place where a track's key is unwrapped; demo --check sees that it fails after a withdrawal
-	"OpenFor":      {"keys", "people", "session", "app"},                 // fields under a program's key; app gives a room its own purpose
-	"SealFor":      {"keys", "people", "session", "app"},                 // and the other way
-	"Unwrap":       {"keys", "keys/file", "keys/pkcs11", "keys/transit"}, // the root key
-	"DestroyTrack": {"keys", "vault"},                                    // destroying is the Shredder's
+	"Digits":       {"yesline", "people", "notify/sms", "capture/sip", "web", "app"}, // a number in clear: to seal, to send a code there, to dial, to show people their own
+	"Reveal":       {"people", "web", "app"},                                         // the same, with a permit
+	"OpenTrack":    {"keys", "vault", "demo"},                                        // the one place where a track's key is unwrapped; demo --check sees that it fails after a withdrawal
+	"OpenFor":      {"keys", "people", "session", "app"},                             // fields under a program's key; app gives a room its own purpose
+	"SealFor":      {"keys", "people", "session", "app"},                             // and the other way
+	"Unwrap":       {"keys", "keys/file", "keys/pkcs11", "keys/transit"},             // the root key
+	"DestroyTrack": {"keys", "vault"},                                                // destroying is the Shredder's
 }
 
 // makers is who may call what makes hands and proofs.

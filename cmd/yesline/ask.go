@@ -20,12 +20,21 @@ func auditCommand() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Check the log"}
 	verify := &cobra.Command{
 		Use:   "verify",
-		Short: "Check the whole log of the running server against its signed tree",
+		Short: "Check the whole log of the running server, or with --bundle a folder that audit export saved",
 		Args:  cobra.NoArgs,
 	}
 	config := configFlags(verify)
 	asJSON := verify.Flags().Bool("json", false, "print the report as JSON")
+	bundle := verify.Flags().String("bundle", "", "a folder that audit export saved: it is checked offline, and needs --key")
+	key := verify.Flags().String("key", "", "the house's published verifier key, for --bundle")
 	verify.RunE = func(c *cobra.Command, _ []string) error {
+		if *bundle != "" {
+			if *key == "" {
+				return fmt.Errorf("%w: give the house's verifier key with --key", errUsage)
+			}
+			f, err := audit.VerifyBundle(c.Context(), *bundle, *key)
+			return printFetched(c.OutOrStdout(), f, err, *asJSON)
+		}
 		cfg, err := config()
 		if err != nil {
 			return err
@@ -48,7 +57,7 @@ func auditCommand() *cobra.Command {
 		fmt.Fprintf(out, "The log is whole: every entry matches the tree, every checkpoint its signature.\nKey: %s\n\n%s", r.Key, r.Checkpoint)
 		return nil
 	}
-	c.AddCommand(verify)
+	c.AddCommand(verify, exportCommand())
 	return c
 }
 
@@ -107,18 +116,17 @@ func receiptCommand() *cobra.Command {
 func inviteCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "invite NUMBER",
-		Short: "Add a contributor to the running server: prints a sign-in link and a SIP account, once",
+		Short: "Invite somebody to the running server: prints a link, which leads to an account once they prove the number",
 		Args:  cobra.ExactArgs(1),
 	}
 	config := configFlags(c)
-	md5 := c.Flags().Bool("md5", false, "let this phone use MD5 digests, for phones that know nothing better")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cfg, err := config()
 		if err != nil {
 			return err
 		}
-		made, err := app.Local(cfg).Invite(c.Context(), args[0], *md5)
+		made, err := app.Local(cfg).Invite(c.Context(), args[0])
 		if err != nil {
 			return err
 		}
@@ -126,7 +134,7 @@ func inviteCommand() *cobra.Command {
 			return printJSON(c.OutOrStdout(), made, false)
 		}
 		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "Sign in once\t%s\nSIP server\t%s\nUser\t%s\nPassword\t%s\n", made.Link, made.Server, made.Username, made.Password)
+		fmt.Fprintf(w, "For\t%s\nSend them\t%s\n", made.Mask, made.Link)
 		return w.Flush()
 	}
 	return c

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"yesline"
+	"yesline/internal/app"
 )
 
 // Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 a check found problems,
@@ -69,7 +70,8 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(serveCommand(), demoCommand(), auditCommand(), receiptCommand(), inviteCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), auditCommand(), receiptCommand(), inviteCommand(), attackCommand(), doctorCommand(),
+		ticketsCommand(func(c app.Config) containment { return app.Local(c) }), versionCommand())
 	strict(root)
 	return root
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -17,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"yesline"
 	"yesline/internal/app"
+	"yesline/internal/program"
 )
 
 // asCommand makes the test binary the command itself, so that a test runs the
@@ -109,7 +112,8 @@ func newHouse(t *testing.T, trunk string) *house {
 		t.Fatal(err)
 	}
 	h.cfg.HTTP = l.Addr().String()
-	h.cfg.URL = "http://" + h.cfg.HTTP
+	_, port, _ := net.SplitHostPort(h.cfg.HTTP)
+	h.cfg.URL = "http://localhost:" + port // passkeys need a name
 	l.Close()
 	text := fmt.Sprintf("data = %q\nhttp = %q\nurl = %q\nsip = \"127.0.0.1:0\"\n", h.cfg.Data, h.cfg.HTTP, h.cfg.URL)
 	if trunk != "" {
@@ -124,6 +128,39 @@ func (h *house) write(text string) {
 	if err := os.WriteFile(h.file, []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// member gives a house that is not running yet somebody with an account: a path
+// that signs in once, and a SIP phone.
+func (h *house) member(t *testing.T, number string) (link, user, password string) {
+	t.Helper()
+	ctx := t.Context()
+	a, err := app.New(ctx, h.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	n, err := yesline.NewPhone(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := a.Programs.Add(ctx, program.Terms{Name: "Talk", Country: "US"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	person, err := a.People.Meet(ctx, id, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := a.Sessions.LinkFor(ctx, id, person)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, user, secret, err := a.Sessions.AddDevice(ctx, id, person, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "/in/" + token, user, string(secret.Bytes())
 }
 
 // start runs the server and returns when it is up.
@@ -224,7 +261,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"receipt", "check"}, "usage"},
 		{[]string{"invite"}, "usage"},
 		{[]string{"invite", "+12025550142", "+12025550143"}, "usage"},
-		{[]string{"invite", "--md5=+12025550142", "+12025550143"}, "--md5"},
+		{[]string{"invite", "--json=+12025550142", "+12025550143"}, "--json"},
 		{[]string{"invite", "-12025550142"}, "usage"},
 		{[]string{"receipt", "verify", "receipt.json"}, "--key"},
 		{[]string{"demo", "--check=hunter22"}, "--check"},

@@ -48,9 +48,8 @@ type Gate struct {
 
 // New checks the embedded policies and refuses to make a gate of bad ones: the
 // error names file and line, and is a reason not to start. appendEntry is
-// audit's Log.Append; facts has a Loader for each kind of object ("call",
-// "track", "person", "receipt", "program"). A kind without one cannot be asked
-// for.
+// audit's Log.Append; facts has a Loader for each kind of object but the house.
+// A kind without one cannot be asked for.
 func New(appendEntry func(context.Context, audit.Entry) (audit.Ref, error), facts map[string]Loader) (*Gate, error) {
 	if appendEntry == nil {
 		return nil, errors.New("a gate needs a log")
@@ -74,10 +73,12 @@ func (g *Gate) Close(ctx context.Context) error {
 }
 
 // Ask decides about one object. The no is always yesline.NotFound, in the same
-// words and at the same cost whether the object is absent or forbidden. Yes
-// and no are durable in the log before Ask returns; if the log fails, there is
-// no permit and the error is yesline.Unavailable. detail tells the route: at
-// most 8 short values, no content, no numbers.
+// words and at the same cost whether the object is absent or forbidden. Who has
+// to prove first that it is them hears yesline.Stale, and whose key does not
+// cover the verb hears yesline.NotFound, both before anything is read of the
+// object. Yes and no are durable in the log before Ask returns; if the log
+// fails, there is no permit and the error is yesline.Unavailable. detail tells
+// the route: at most 8 short values, no content, no numbers.
 func (g *Gate) Ask(ctx context.Context, who session.Principal, v Verb, o Object, detail map[string]string) (Permit, error) {
 	return g.AskSet(ctx, who, v, []Object{o}, detail)
 }
@@ -96,20 +97,23 @@ func (g *Gate) AskSet(ctx context.Context, who session.Principal, v Verb, object
 	if err := g.settle(ctx, settleAtOnce); err != nil {
 		return Permit{}, err
 	}
+	d := decision{who: who, verb: v, asked: objects, detail: detail}
+	if err := g.mayAsk(ctx, &d); err != nil {
+		return Permit{}, err
+	}
 	until := time.Now().Add(PermitTime)
 	facts, err := g.load(ctx, objects)
 	if err != nil {
 		return Permit{}, fmt.Errorf("reading the facts to %s: %w", v, err)
 	}
-	d := decision{who: who, verb: v, asked: objects, detail: detail}
 	for _, o := range objects {
-		f, loaded := facts[o]
-		if !loaded {
-			f = phantom
+		f := facts[o]
+		if !f.there {
+			f.Facts = phantom
 			f.Program = cmp.Or(who.Program(), f.Program)
 		}
-		if g.passes(asker, v, o, f) && loaded {
-			d.allow(o, f)
+		if g.passes(asker, v, o, f.Facts) && f.there {
+			d.allow(o, f.Facts)
 			delete(facts, o) // once, however often it was named
 		}
 	}
@@ -123,25 +127,53 @@ func (g *Gate) AskSet(ctx context.Context, who session.Principal, v Verb, object
 	return Permit{who: who, verb: v, items: d.items, until: until, entry: ref}, nil
 }
 
+// mayAsk looks at how they came in, before anything is read: a key asks for
+// what its scopes name and never where a fresh proof is needed, and a session
+// needs one there.
+func (g *Gate) mayAsk(ctx context.Context, d *decision) error {
+	switch {
+	case !d.who.May(string(d.verb)), d.verb.Fresh() && d.who.Key() != "":
+		d.why = "its key does not cover it"
+		return g.refuse(ctx, d)
+	case d.verb.Fresh() && !d.who.Fresh():
+		d.why = "not proved lately"
+		if err := g.refuse(ctx, d); !errors.Is(err, yesline.NotFound) {
+			return err
+		}
+		return fmt.Errorf("asking to %s: %w", d.verb, yesline.Stale)
+	}
+	return nil
+}
+
 func refusal(v Verb, kind string) error {
 	return fmt.Errorf("asking to %s a %s: %w", v, kind, yesline.NotFound)
 }
 
-// passes decides about one object with these facts.
+// passes decides about one object with these facts, which must have no hole,
+// also where no policy looks.
 func (g *Gate) passes(asker types.Entity, v Verb, o Object, f Facts) bool {
-	object := objectEntity(o, f)
+	if f.given(o.Kind) != shapes[o.Kind] {
+		return false
+	}
+	object := objectEntity(o, f, g.rules.reads[question{v, asker.UID.Type, entityTypes[o.Kind]}], asker.UID)
 	return g.rules.decide(v, asker.UID, object.UID, &scene{loaded: [3]types.Entity{asker, object, g.rules.actions[v]}})
 }
 
+// known is what was found of an object; not there is as much work as there.
+type known struct {
+	Facts
+	there bool
+}
+
 // load asks each room once for the facts of its objects.
-func (g *Gate) load(ctx context.Context, objects []Object) (map[Object]Facts, error) {
+func (g *Gate) load(ctx context.Context, objects []Object) (map[Object]known, error) {
 	ids := map[string][]string{}
-	found := make(map[Object]Facts, len(objects))
+	found := make(map[Object]known, len(objects))
 	for _, o := range objects {
 		switch {
 		case o.Kind == "house":
 			if o.ID == HouseID {
-				found[o] = Facts{}
+				found[o] = known{there: true}
 			}
 		case g.facts[o.Kind] == nil:
 			return nil, fmt.Errorf("no room knows the kind of object asked for: %w", yesline.Unavailable)
@@ -156,13 +188,23 @@ func (g *Gate) load(ctx context.Context, objects []Object) (map[Object]Facts, er
 		}
 		for _, id := range some {
 			f, ok := facts[id]
-			if !ok || kind == "person" && string(f.Owner) != id || kind == "program" && string(f.Program) != id {
-				continue // absent, or the facts of something else
-			}
-			found[Object{kind, id}] = f
+			found[Object{kind, id}] = known{f, ok && !ofAnother(kind, id, f)}
 		}
 	}
 	return found, nil
+}
+
+// ofAnother reports whether these are the facts of something else.
+func ofAnother(kind, id string, f Facts) bool {
+	switch kind {
+	case "person":
+		return string(f.Owner) != id
+	case "program":
+		return string(f.Program) != id
+	case "account", "staff":
+		return f.Account != id
+	}
+	return false
 }
 
 // wellFormed keeps what cannot be an id of ours from the rooms and the log.
@@ -174,6 +216,7 @@ type decision struct {
 	verb    Verb
 	asked   []Object
 	detail  map[string]string
+	why     string // of a no that came before the facts
 	items   []Item
 	program yesline.ProgramID
 	about   []yesline.PersonID // whose access lists it belongs to
@@ -235,6 +278,9 @@ func (d *decision) allowed() []audit.Entry {
 func (d *decision) refused() audit.Entry {
 	d.detail = nil
 	e := d.entry("refused", d.who.Program(), d.asked)
+	if d.why != "" {
+		e.Detail["why"] = d.why
+	}
 	if p := d.who.Person(); p != "" {
 		e.Subjects = []yesline.PersonID{p}
 	}
@@ -253,8 +299,8 @@ func (d *decision) entry(result string, program yesline.ProgramID, objects []Obj
 	}
 	o := objects[0]
 	switch {
-	case o.Kind == "person" && d.who.Person() == "" && result == "refused":
-		e.Detail["kind"] = o.Kind // under the program's key no entry names a person
+	case isPerson(o.ID) && d.who.Person() == "" && result == "refused":
+		e.Detail["kind"] = short(o.Kind) // under the program's key no entry names a person
 	case wellFormed(o.ID) || o == Object{"house", HouseID}:
 		e.Object = o.ID
 	default:
@@ -263,12 +309,15 @@ func (d *decision) entry(result string, program yesline.ProgramID, objects []Obj
 	return e
 }
 
+// isPerson: a person is also an account.
+func isPerson(id string) bool { return strings.HasPrefix(id, "per_") }
+
 // nameSet says which objects without growing with their number: how many, the
 // SHA-256 of all ids sorted and joined by newlines, and the first 16 of them.
 func nameSet(e *audit.Entry, objects []Object) {
 	ids := make([]string, 0, len(objects))
 	for _, o := range objects {
-		if wellFormed(o.ID) && (o.Kind != "person" || e.Result == "allowed") {
+		if wellFormed(o.ID) && (!isPerson(o.ID) || e.Result == "allowed") {
 			ids = append(ids, o.ID)
 		}
 	}

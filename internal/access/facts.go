@@ -1,8 +1,10 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cedar-policy/cedar-go/types"
@@ -14,11 +16,18 @@ import (
 // Facts are what the gate must know of an object to decide. The room that owns
 // the kind supplies them. What is missing here makes the gate refuse:
 //
-//	call     Program, Parties
-//	track    Program, Owner, Parties; SharedWith and Kept as they are
-//	person   Program, Owner (the person)
+//	call     Program, Parties; OpenTo as it is
+//	track    Program, Owner, Parties; SharedWith, Kept and OpenTo (of its call) as they are
+//	person   Program, Owner (the person); OpenTo as it is
 //	receipt  Program, Owner
 //	program  Program (itself)
+//	account, session, passkey, key, device
+//	         Account; Program as it is
+//	staff    Account (itself), Role; Program as it is
+//	case     Program, Asker: see Cases.Facts
+//
+// A Program "" means the house for what belongs to an account and for staff,
+// and is a hole everywhere else.
 type Facts struct {
 	Program    yesline.ProgramID
 	Owner      yesline.PersonID   // whose voice, record or receipt it is
@@ -26,6 +35,10 @@ type Facts struct {
 	SharedWith []yesline.PersonID // to whom the owner gave share
 	Kept       bool               // the consent to record stands and the key lives
 	Generation int64              // the consent revision all this was read at
+	OpenTo     []string           // officers ("stf_…") who have an open case about it now: see Cases.OpenTo
+	Account    string             // whose account, session, passkey, key or phone it is; of staff, the account itself
+	Role       session.Kind       // of staff: what they are
+	Asker      string             // of a case: who asked for it ("stf_…")
 }
 
 // Loader answers the facts of the objects of one kind that exist; ids that are
@@ -38,6 +51,8 @@ const HouseID = "house"
 // entityTypes are the object kinds and what the schema calls them.
 var entityTypes = map[string]types.EntityType{
 	"call": "Call", "track": "Track", "person": "OwnRecord", "receipt": "ReceiptDoc", "program": "Program", "house": "House",
+	"account": "Belonging", "session": "Belonging", "passkey": "Belonging", "key": "Belonging", "device": "Belonging",
+	"case": "BreakCase", "staff": "Colleague",
 }
 
 // phantom stands in for an object that does not exist or was not loaded, so
@@ -46,42 +61,50 @@ var entityTypes = map[string]types.EntityType{
 var phantom = Facts{
 	Program: "prg_phantom", Owner: "per_phantom", Kept: true,
 	Parties: []yesline.PersonID{"per_phantom", "per_phantasm"},
+	Account: "per_phantom", Role: "phantom", Asker: "stf_phantom",
 }
 
 func personUID(id yesline.PersonID) types.EntityUID {
 	return types.NewEntityUID("Person", types.String(id))
 }
 
+// programUID names a program; "" is the house.
 func programUID(id yesline.ProgramID) types.EntityUID {
-	return types.NewEntityUID("Program", types.String(id))
+	return types.NewEntityUID("Program", types.String(cmp.Or(id, HouseID)))
 }
 
-func persons(ids []yesline.PersonID) types.Set {
-	if len(ids) == 0 {
-		return types.Set{}
-	}
-	values := make([]types.Value, len(ids))
-	for i, id := range ids {
-		values[i] = personUID(id)
-	}
-	return types.NewSet(values...)
+func officerUID(account string) types.EntityUID {
+	return types.NewEntityUID("Officer", types.String(account))
 }
 
-// askerEntity is who asks, in Cedar's words; false for nobody.
+// onlyAsker is a set of which nothing is kept but the asker: the rules ask of a set
+// whether it contains the principal and nothing else (lint sees to that), and
+// so who else is in it can neither cost nor tell.
+func onlyAsker[T ~string](ids []T, asker types.EntityUID, kind types.EntityType) types.Set {
+	if asker.Type == kind && slices.Contains(ids, T(asker.ID)) {
+		return types.NewSet(asker)
+	}
+	return types.Set{}
+}
+
+// askerTypes are those who ask and what the schema calls them.
+var askerTypes = map[session.Kind]types.EntityType{
+	session.Person: "Person", session.Buyer: "Buyer", session.Operator: "Operator",
+	session.Officer: "Officer", session.Auditor: "Auditor", session.Machine: "Machine",
+}
+
+// askerEntity is who asks, in Cedar's words; false for nobody. Without a
+// program one is of the house, and no person is.
 func askerEntity(who session.Principal) (types.Entity, bool) {
-	switch who.Kind() {
-	case session.Person:
-		if who.Program() == "" || who.Person() == "" {
-			return types.Entity{}, false
-		}
-		return types.Entity{UID: personUID(who.Person()),
-			Attributes: types.NewRecord(types.RecordMap{"program": programUID(who.Program())})}, true
-	case session.Operator:
-		return types.Entity{UID: types.NewEntityUID("Operator", types.String(who.String()))}, true
-	case session.Machine:
-		return types.Entity{UID: types.NewEntityUID("Machine", types.String(who.String()))}, true
+	name, known := askerTypes[who.Kind()]
+	if !known || who.String() == "" || who.Kind() == session.Person && who.Program() == "" {
+		return types.Entity{}, false
 	}
-	return types.Entity{}, false
+	return types.Entity{UID: types.NewEntityUID(name, types.String(who.String())), Attributes: types.NewRecord(types.RecordMap{
+		"program": programUID(who.Program()),
+		"ofHouse": types.Boolean(who.Program() == ""),
+		"account": types.String(who.Account()), // "" is nobody's: nothing belongs to it
+	})}, true
 }
 
 // askers keeps the entities of those who asked lately. They are pure functions
@@ -109,33 +132,84 @@ func (a *askers) entity(who session.Principal) (types.Entity, bool) {
 	return e, somebody
 }
 
-// objectEntity is the object, in Cedar's words. An attribute that the facts do
-// not give is left out, and the rules refuse what is incomplete.
-func objectEntity(o Object, f Facts) types.Entity {
-	e := types.Entity{UID: types.NewEntityUID(entityTypes[o.Kind], types.String(o.ID))}
-	if o.Kind == "program" || o.Kind == "house" {
-		return e
-	}
-	attrs := make(types.RecordMap, 5)
-	if f.Program != "" {
-		attrs["program"] = programUID(f.Program)
-	}
-	owner := types.String("owner")
-	if o.Kind == "person" {
-		owner = "self"
-	}
-	if f.Owner != "" && o.Kind != "call" {
-		attrs[owner] = personUID(f.Owner)
-	}
-	if o.Kind == "call" || o.Kind == "track" {
-		if len(f.Parties) > 0 {
-			attrs["parties"] = persons(f.Parties)
+// attribute is a set of the attributes that objects have in the schema.
+type attribute uint16
+
+const (
+	hasProgram attribute = 1 << iota
+	hasOwner
+	hasSelf
+	hasParties
+	hasSharedWith
+	hasKept
+	hasOpenTo
+	hasAccount
+	hasRole
+	hasAsker
+	allAttributes attribute = 1<<iota - 1
+)
+
+// attributes are those that facts can give, by the schema's names.
+var attributes = map[types.String]attribute{
+	"program": hasProgram, "owner": hasOwner, "self": hasSelf, "parties": hasParties, "sharedWith": hasSharedWith,
+	"kept": hasKept, "openTo": hasOpenTo, "account": hasAccount, "role": hasRole, "asker": hasAsker,
+}
+
+// shapes are the attributes of each kind of object; what an empty fact leaves
+// out must not be missing.
+var shapes = map[string]attribute{
+	"call":   hasProgram | hasParties | hasOpenTo,
+	"track":  hasProgram | hasOwner | hasParties | hasSharedWith | hasKept | hasOpenTo,
+	"person": hasProgram | hasSelf | hasOpenTo, "receipt": hasProgram | hasOwner,
+	"account": hasProgram | hasAccount, "session": hasProgram | hasAccount, "passkey": hasProgram | hasAccount,
+	"key": hasProgram | hasAccount, "device": hasProgram | hasAccount,
+	"staff": hasProgram | hasAccount | hasRole, "case": hasProgram | hasAsker,
+	"program": 0, "house": 0,
+}
+
+// given are the attributes that facts of a kind give. A set may be empty, and
+// what belongs to an account or works here may be of no program but the house.
+func (f Facts) given(kind string) attribute {
+	has := shapes[kind]
+	lacks := func(empty bool, a attribute) {
+		if empty {
+			has &^= a
 		}
 	}
-	if o.Kind == "track" {
-		attrs["sharedWith"] = persons(f.SharedWith)
-		attrs["kept"] = types.Boolean(f.Kept)
+	lacks(f.Program == "" && has&hasAccount == 0, hasProgram)
+	lacks(f.Owner == "", hasOwner|hasSelf)
+	lacks(len(f.Parties) == 0, hasParties)
+	lacks(f.Account == "", hasAccount)
+	lacks(f.Role == "", hasRole)
+	lacks(f.Asker == "", hasAsker)
+	return has
+}
+
+// objectEntity is the object, in Cedar's words, with those of its attributes
+// that somebody reads, for this asker. What the facts do not give is left out,
+// and the rules refuse what is incomplete.
+func objectEntity(o Object, f Facts, reads attribute, asker types.EntityUID) types.Entity {
+	e := types.Entity{UID: types.NewEntityUID(entityTypes[o.Kind], types.String(o.ID))}
+	reads &= f.given(o.Kind)
+	if reads == 0 {
+		return e
 	}
+	attrs := make(types.RecordMap, 6)
+	put := func(a attribute, name types.String, value func() types.Value) {
+		if reads&a != 0 {
+			attrs[name] = value()
+		}
+	}
+	put(hasProgram, "program", func() types.Value { return programUID(f.Program) })
+	put(hasOwner, "owner", func() types.Value { return personUID(f.Owner) })
+	put(hasSelf, "self", func() types.Value { return personUID(f.Owner) })
+	put(hasParties, "parties", func() types.Value { return onlyAsker(f.Parties, asker, "Person") })
+	put(hasSharedWith, "sharedWith", func() types.Value { return onlyAsker(f.SharedWith, asker, "Person") })
+	put(hasKept, "kept", func() types.Value { return types.Boolean(f.Kept) })
+	put(hasOpenTo, "openTo", func() types.Value { return onlyAsker(f.OpenTo, asker, "Officer") })
+	put(hasAccount, "account", func() types.Value { return types.String(f.Account) })
+	put(hasRole, "role", func() types.Value { return types.String(f.Role) })
+	put(hasAsker, "asker", func() types.Value { return officerUID(f.Asker) })
 	e.Attributes = types.NewRecord(attrs)
 	return e
 }

@@ -3,18 +3,25 @@ package access
 import (
 	"context"
 	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"yesline"
 	"yesline/internal/audit"
-	"yesline/internal/db/dbtest"
+	"yesline/internal/db"
 	"yesline/internal/session"
 )
 
 // house is a gate with real principals. ann and bob had a call; ann's voice of
 // it is the track. eve is of their program and has nothing to do with it. zoe
-// is of another program.
+// is of another program. The staff come with staffed.
 type house struct {
 	t        testing.TB
 	gate     *Gate
@@ -25,6 +32,7 @@ type house struct {
 	call           yesline.CallID
 	track          yesline.TrackID
 	receipt        yesline.ReceiptID
+	ids            map[string]string // of what else there is, by its name
 
 	mu      sync.Mutex
 	facts   map[string]map[string]Facts // by kind and id
@@ -33,24 +41,21 @@ type house struct {
 	onEntry func(audit.Entry)
 }
 
+// newHouse is a house of its own with the people of everyone, who have just
+// proved that it is them.
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	h := &house{t: t, who: map[string]session.Principal{}, program: yesline.NewProgramID(), other: yesline.NewProgramID(),
-		call: yesline.NewCallID(), track: yesline.NewTrackID(), receipt: yesline.NewReceiptID()}
-	none := func(_ context.Context, _ yesline.ProgramID, _, data []byte) ([]byte, error) { return data, nil }
-	var err error
-	h.sessions, err = session.New(context.Background(), dbtest.SQLite(t)("content"), "calls.example", session.Sealing{Seal: none, Open: none})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.who["nobody"] = session.Principal{}
-	h.who["operator"] = session.Local(1000)
-	h.who["finisher"] = session.Service("finish")
-	h.who["machine"] = session.Service("other")
-	for name, program := range map[string]yesline.ProgramID{"ann": h.program, "bob": h.program, "eve": h.program, "zoe": h.other} {
-		h.who[name] = h.signIn(program, yesline.NewPersonID())
+	all := everyone()
+	h := &house{t: t, who: map[string]session.Principal{}, sessions: all.sessions, program: all.here, other: all.there,
+		call: yesline.NewCallID(), track: yesline.NewTrackID(), receipt: yesline.NewReceiptID(),
+		ids: map[string]string{"session": string(yesline.NewSessionID()), "passkey": string(yesline.NewPasskeyID()), "key": string(yesline.NewKeyID()),
+			"device": string(yesline.NewDeviceID()), "odd key": string(yesline.NewKeyID()),
+			"case": string(yesline.NewCaseID()), "odd case": string(yesline.NewCaseID()), "house case": string(yesline.NewCaseID())}}
+	for name, who := range all.who {
+		h.who[name] = proved(who, time.Now())
 	}
 	h.kept(true, "bob")
+	var err error
 	h.gate, err = New(h.append, h.loaders())
 	if err != nil {
 		t.Fatal(err)
@@ -58,17 +63,107 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
-func (h *house) signIn(program yesline.ProgramID, person yesline.PersonID) session.Principal {
+// everyone is the cast, signed in for real, once for all tests: each of them
+// costs several writes to a disk.
+var everyone = sync.OnceValue(func() (all struct {
+	sessions    *session.Sessions
+	content     *db.DB
+	folder      string
+	here, there yesline.ProgramID
+	who         map[string]session.Principal
+}) {
+	ctx := context.Background()
+	none := func(_ context.Context, _ yesline.ProgramID, _, data []byte) ([]byte, error) { return data, nil }
+	var err error
+	check := func() {
+		if err != nil {
+			panic(err)
+		}
+	}
+	all.folder, err = os.MkdirTemp("", "yesline-access")
+	check()
+	all.content, err = db.Open(ctx, "content", "sqlite:"+filepath.Join(all.folder, "content.db"))
+	check()
+	all.sessions, err = session.New(ctx, all.content, "calls.example", session.Sealing{Seal: none, Open: none})
+	check()
+	all.here, all.there = yesline.NewProgramID(), yesline.NewProgramID()
+	programs := map[string]yesline.ProgramID{"here": all.here, "there": all.there}
+	all.who = map[string]session.Principal{"nobody": {}, "operator": session.Local(1000),
+		"finisher": session.Service("finish"), "machine": session.Service("other")}
+	for _, name := range slices.Sorted(maps.Keys(cast)) {
+		is := cast[name]
+		if _, there := all.who[name]; there {
+			continue
+		}
+		var token string
+		if is.kind == session.Person {
+			token, err = all.sessions.LinkFor(ctx, programs[is.place], yesline.NewPersonID())
+		} else {
+			_, token, err = all.sessions.Appoint(ctx, session.Local(1000), is.kind, programs[is.place])
+		}
+		check()
+		got, err := all.sessions.RedeemAny(ctx, token, session.Client{})
+		if err != nil {
+			panic(err)
+		}
+		all.who[name] = got.Who
+	}
+	return all
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	everyone().content.Close()
+	os.RemoveAll(everyone().folder)
+	os.Exit(code)
+}
+
+// proved is who, having proved at that moment that it is them. session would
+// have us wait.
+func proved(who session.Principal, at time.Time) session.Principal {
+	*(*int64)(reflect.ValueOf(&who).Elem().FieldByName("proved").Addr().UnsafePointer()) = at.UnixMilli()
+	return who
+}
+
+// old is who, in a session whose proof is an hour old.
+func (h *house) old(who session.Principal) session.Principal {
 	h.t.Helper()
-	token, err := h.sessions.LinkFor(context.Background(), program, person)
+	if who = proved(who, time.Now().Add(-time.Hour)); who.Fresh() {
+		h.t.Fatal("the proof is fresh")
+	}
+	return who
+}
+
+// key is who by an API key of theirs.
+func (h *house) key(maker string, scopes ...string) session.Principal {
+	h.t.Helper()
+	key, bearer, err := h.sessions.MakeKey(context.Background(), h.as(maker), "a key", scopes, time.Hour)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	_, who, err := h.sessions.Redeem(context.Background(), token)
+	h.t.Cleanup(func() { h.sessions.EndKey(context.Background(), h.as(maker), key.ID) })
+	who, err := h.sessions.WhoKey(context.Background(), string(bearer.Bytes()))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return who
+}
+
+// role is what somebody of the cast is: "here" is ann's program, "there" the
+// other one, "house" the whole house.
+type role struct {
+	kind  session.Kind
+	place string
+}
+
+// cast is everybody who asks.
+var cast = map[string]role{
+	"ann": {session.Person, "here"}, "bob": {session.Person, "here"}, "eve": {session.Person, "here"}, "zoe": {session.Person, "there"},
+	"operator": {session.Operator, "house"}, "finisher": {session.Machine, "house"}, "machine": {session.Machine, "house"}, "nobody": {},
+	"petra": {session.Operator, "here"}, "quinn": {session.Operator, "there"}, "otto": {session.Operator, "house"},
+	"olga": {session.Officer, "here"}, "oscar": {session.Officer, "here"}, "oona": {session.Officer, "there"}, "hugo": {session.Officer, "house"},
+	"ada": {session.Auditor, "here"}, "alba": {session.Auditor, "there"}, "aki": {session.Auditor, "house"},
+	"bea": {session.Buyer, "here"}, "bo": {session.Buyer, "there"}, "buck": {session.Buyer, "house"},
 }
 
 func (h *house) as(name string) session.Principal {
@@ -83,19 +178,64 @@ func (h *house) person(name string) yesline.PersonID { return h.as(name).Person(
 
 // kept sets the facts: whether ann's voice is kept, and with whom it is shared.
 func (h *house) kept(kept bool, with ...string) {
-	parties := []yesline.PersonID{h.person("ann"), h.person("bob")}
-	var shared []yesline.PersonID
-	for _, name := range with {
-		shared = append(shared, h.person(name))
+	h.arrange(state{kept: kept, shared: len(with) > 0})
+}
+
+// state is how things stand with what is ann's: her voice is kept, and shared
+// with bob; officers have a case open (olga, and oona of another program, and
+// hugo of the house); and all of it is of the other program than ann is.
+type state struct{ kept, shared, open, foreign bool }
+
+// openers are the officers who have a case while one is open.
+var openers = []string{"olga", "oona", "hugo"}
+
+// states are all there are.
+func states() (all []state) {
+	for i := range 16 {
+		all = append(all, state{i&1 != 0, i&2 != 0, i&4 != 0, i&8 != 0})
 	}
+	return all
+}
+
+// arrange sets the facts.
+func (h *house) arrange(st state) {
+	parties := []yesline.PersonID{h.person("ann"), h.person("bob")}
+	program := h.program
+	if st.foreign {
+		program = h.other
+	}
+	var shared []yesline.PersonID
+	if st.shared {
+		shared = append(shared, h.person("bob"), h.person("eve")) // and eve was never on the call
+	}
+	account := func(name string) string { return h.who[name].Account() }
+	var open []string
+	if st.open {
+		for _, name := range openers {
+			open = append(open, account(name))
+		}
+	}
+	anns := Facts{Program: program, Account: account("ann")}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.facts = map[string]map[string]Facts{
-		"call":    {string(h.call): {Program: h.program, Parties: parties, Generation: 7}},
-		"track":   {string(h.track): {Program: h.program, Owner: h.person("ann"), Parties: parties, SharedWith: shared, Kept: kept, Generation: 7}},
-		"person":  {string(h.person("ann")): {Program: h.program, Owner: h.person("ann")}},
-		"receipt": {string(h.receipt): {Program: h.program, Owner: h.person("ann")}},
+		"call": {string(h.call): {Program: program, Parties: parties, OpenTo: open, Generation: 7}},
+		"track": {string(h.track): {Program: program, Owner: h.person("ann"), Parties: parties, SharedWith: shared, Kept: st.kept,
+			OpenTo: open, Generation: 7}},
+		"person":  {string(h.person("ann")): {Program: program, Owner: h.person("ann"), OpenTo: open}},
+		"receipt": {string(h.receipt): {Program: program, Owner: h.person("ann")}},
 		"program": {string(h.program): {Program: h.program}},
+		"account": {account("ann"): anns},
+		"session": {h.ids["session"]: anns},
+		"passkey": {h.ids["passkey"]: {Account: account("hugo")}},
+		"key":     {h.ids["key"]: {Program: program, Account: account("bea")}, h.ids["odd key"]: {Account: account("ann")}},
+		"device":  {h.ids["device"]: anns},
+		"case": {h.ids["case"]: {Program: program, Asker: account("olga")},
+			h.ids["odd case"]:   {Program: program, Asker: account("oona")},
+			h.ids["house case"]: {Program: program, Asker: account("hugo")}},
+		"staff": {account("ada"): {Program: program, Account: account("ada"), Role: session.Auditor},
+			account("oscar"): {Program: program, Account: account("oscar"), Role: session.Officer},
+			account("otto"):  {Account: account("otto"), Role: session.Operator}},
 	}
 }
 
@@ -107,7 +247,7 @@ func (h *house) set(kind, id string, f Facts) {
 
 func (h *house) loaders() map[string]Loader {
 	all := map[string]Loader{}
-	for _, kind := range []string{"call", "track", "person", "receipt", "program"} {
+	for kind := range h.facts {
 		all[kind] = func(_ context.Context, ids []string) (map[string]Facts, error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -146,14 +286,16 @@ func (h *house) logged() []audit.Entry {
 	return es
 }
 
-func (h *house) object(kind string) Object {
+// object is what the name of one of things stands for.
+func (h *house) object(name string) Object {
 	h.t.Helper()
-	switch kind {
+	kind := name[strings.LastIndex(name, " ")+1:]
+	switch name {
 	case "call":
 		return Object{kind, string(h.call)}
 	case "track":
 		return Object{kind, string(h.track)}
-	case "person":
+	case "person", "account":
 		return Object{kind, string(h.person("ann"))}
 	case "receipt":
 		return Object{kind, string(h.receipt)}
@@ -161,9 +303,17 @@ func (h *house) object(kind string) Object {
 		return Object{kind, string(h.program)}
 	case "house":
 		return Object{kind, HouseID}
+	case "auditor staff":
+		return Object{kind, h.as("ada").Account()}
+	case "officer staff":
+		return Object{kind, h.as("oscar").Account()}
+	case "house staff":
+		return Object{kind, h.as("otto").Account()}
 	}
-	h.t.Fatalf("no object of kind %q", kind)
-	return Object{}
+	if h.ids[name] == "" {
+		h.t.Fatalf("there is no %q", name)
+	}
+	return Object{kind, h.ids[name]}
 }
 
 func (h *house) ask(name string, v Verb, o Object) (Permit, error) {
@@ -203,4 +353,18 @@ func (h *house) useless(p Permit) {
 	if p.Entry().Leaf != "" || p.Who() != (session.Principal{}) {
 		h.t.Fatal("a permit that should not be has an entry")
 	}
+}
+
+// again is another session of somebody.
+func (h *house) again(name string) session.Principal {
+	h.t.Helper()
+	token, err := h.sessions.LinkFor(context.Background(), h.as(name).Program(), h.person(name))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, who, err := h.sessions.Redeem(context.Background(), token)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return who
 }

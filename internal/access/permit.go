@@ -14,7 +14,7 @@ type Verb string
 
 const (
 	List     Verb = "list"     // a person's own calls
-	View     Verb = "view"     // one call, without sound
+	View     Verb = "view"     // one call, without sound; a case
 	Listen   Verb = "listen"   // a track's sound, and its waveform
 	Allow    Verb = "allow"    // give share or license on one's own voice in a call
 	Withdraw Verb = "withdraw" // take back one's own consent in a call
@@ -24,10 +24,21 @@ const (
 	Invite   Verb = "invite"   // add a contributor to a program
 	Verify   Verb = "verify"   // check the log
 	Finish   Verb = "finish"   // machines: close a track and draw its waveform
+	Manage   Verb = "manage"   // one's own account: sessions, passkeys, keys, phones, terms; and to remove each
+	Break    Verb = "break"    // ask for a case about a call or a person; close one's own
+	Approve  Verb = "approve"  // say yes or no, as the second person, to a case that somebody else asked for
+	Staff    Verb = "staff"    // see who works here, and the cases
+	Appoint  Verb = "appoint"  // give somebody a role here; end a colleague's account
+	Contain  Verb = "contain"  // revoke tickets and rotate what signs them
 )
 
+// Fresh reports whether the gate wants the verb's asker to have shown within
+// session.ProofTime that it is them. An API key never can.
+func (v Verb) Fresh() bool { return v == Reveal || v == Break || v == Approve || v == Appoint }
+
 // Object is what a request names: its kind ("call", "track", "person",
-// "receipt", "program", "house") and its id.
+// "receipt", "program", "house", "account", "session", "passkey", "key",
+// "device", "case", "staff") and its id.
 type Object struct{ Kind, ID string }
 
 // Permit is one decision of the gate: this principal may do this verb to these
@@ -82,3 +93,29 @@ func (p Permit) Who() session.Principal { return p.who }
 // Entry is the audit entry of the decision; it was durable before the Permit
 // existed.
 func (p Permit) Entry() audit.Ref { return p.entry }
+
+// MayAppoint reports whether the permit (Appoint) lets its holder give this
+// role there: in the program, or with "" in the house. It names the object,
+// and this the role: an operator appoints anybody but officers, and the first
+// officer of a place that has none; an officer appoints officers and auditors.
+// So nobody who runs a place chooses who watches over it.
+func (p Permit) MayAppoint(role session.Kind, program yesline.ProgramID, hasOfficer bool) error {
+	kind, id := "program", string(program)
+	if program == "" {
+		kind, id = "house", HouseID
+	}
+	if _, err := p.Allows(Appoint, kind, id); err != nil {
+		return err
+	}
+	may := false
+	switch p.who.Kind() {
+	case session.Operator:
+		may = role == session.Operator || role == session.Buyer || role == session.Auditor || role == session.Officer && !hasOfficer
+	case session.Officer:
+		may = role == session.Officer || role == session.Auditor
+	}
+	if !may {
+		return fmt.Errorf("giving a role that is not theirs to give: %w", yesline.Denied)
+	}
+	return nil
+}

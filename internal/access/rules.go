@@ -29,11 +29,13 @@ const (
 )
 
 // verbs are all there are. Each has one action in the schema.
-var verbs = []Verb{List, View, Listen, Allow, Withdraw, Log, Receipt, Reveal, Invite, Verify, Finish}
+var verbs = []Verb{List, View, Listen, Allow, Withdraw, Log, Receipt, Reveal, Invite, Verify, Finish,
+	Manage, Break, Approve, Staff, Appoint, Contain}
 
 // rules are the policies, checked and sorted by the questions they can answer.
 type rules struct {
 	sorted   map[question]policies
+	reads    map[question]attribute // of the object, by those policies
 	actions  map[Verb]types.Entity
 	required map[types.EntityType][]types.String // the attributes an entity must have
 }
@@ -73,12 +75,12 @@ func readRules(policyText, schemaText []byte) (*rules, error) {
 	if err != nil {
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "<input>", policyFile)) // Cedar knows the line, and not the file
 	}
-	r := &rules{sorted: map[question]policies{}, actions: map[Verb]types.Entity{}, required: map[types.EntityType][]types.String{}}
+	r := &rules{sorted: map[question]policies{}, reads: map[question]attribute{}, actions: map[Verb]types.Entity{}, required: map[types.EntityType][]types.String{}}
 	errs := []error{r.readActions(s), r.readEntities(s)}
 	check := validate.New(s, validate.WithStrict())
 	for _, p := range list {
 		tree := (*ast.Policy)(p.AST())
-		if err := errors.Join(check.Policy("", tree), lint(tree, s)); err != nil {
+		if err := errors.Join(check.Policy("", tree), lint(tree, s), lintSets(tree, s)); err != nil {
 			errs = append(errs, fmt.Errorf("%s:%d: %w", policyFile, p.Position().Line, err))
 			continue
 		}
@@ -119,9 +121,25 @@ func (r *rules) readEntities(s *resolved.Schema) error {
 			}
 		}
 	}
-	for kind, name := range entityTypes {
+	for _, name := range askerTypes {
 		if _, ok := s.Entities[name]; !ok {
+			return fmt.Errorf("%s: no entity %s for one who asks", schemaFile, name)
+		}
+	}
+	for kind, name := range entityTypes {
+		e, ok := s.Entities[name]
+		if !ok {
 			return fmt.Errorf("%s: no entity %s for the object kind %q", schemaFile, name, kind)
+		}
+		var shape attribute
+		for attr, a := range e.Shape {
+			if attributes[attr] == 0 || a.Optional {
+				return fmt.Errorf("%s: %s.%s is optional, or no fact gives it", schemaFile, name, attr)
+			}
+			shape |= attributes[attr]
+		}
+		if shape != shapes[kind] {
+			return fmt.Errorf("%s: the entity %s is not what the facts of a %s give", schemaFile, name, kind)
 		}
 	}
 	return nil
@@ -136,10 +154,24 @@ func (r *rules) sort(p *ast.Policy, s *resolved.Schema) {
 				if part, ok := narrow(p, question{v, who, what}); ok {
 					q := question{v, who, what}
 					r.sorted[q] = append(r.sorted[q], cedar.NewPolicyFromAST((*publicast.Policy)(part)))
+					r.reads[q] |= readsOf(p)
 				}
 			}
 		}
 	}
+}
+
+// readsOf are the object's attributes that a policy looks at.
+func readsOf(p *ast.Policy) (reads attribute) {
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			if n, ok := n.(ast.NodeTypeAccess); ok {
+				reads |= attributes[n.Value] // the asker's of the same name too: then one is loaded for nothing
+			}
+			return true
+		})
+	}
+	return reads
 }
 
 // narrow gives the policy without scopes that q answers, and false if it cannot
@@ -171,6 +203,44 @@ func narrow(p *ast.Policy, q question) (*ast.Policy, bool) {
 		part.Resource = all
 	}
 	return &part, true
+}
+
+// lintSets: of a set the gate loads only whether it contains the asker, so
+// that is all a policy may ask of it.
+func lintSets(p *ast.Policy, s *resolved.Schema) error {
+	sets, asked := 0, 0
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			switch n := n.(type) {
+			case ast.NodeTypeAccess:
+				if isSet(n.Value, s) {
+					sets++
+				}
+			case ast.NodeTypeContains:
+				of, isAccess := n.Left.(ast.NodeTypeAccess)
+				who, isVariable := n.Right.(ast.NodeTypeVariable)
+				if isAccess && isSet(of.Value, s) && isVariable && who.Name == "principal" {
+					asked++
+				}
+			}
+			return true
+		})
+	}
+	if sets != asked {
+		return errors.New("a policy asks of a set only whether it contains the principal")
+	}
+	return nil
+}
+
+func isSet(name types.String, s *resolved.Schema) bool {
+	for _, e := range s.Entities {
+		if a, ok := e.Shape[name]; ok {
+			if _, set := a.Type.(resolved.SetType); set {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // lint keeps a forbid from being skipped or fooled: Cedar skips a forbid that
@@ -242,26 +312,32 @@ func (s *scene) Get(uid types.EntityUID) (types.Entity, bool) {
 }
 
 // decide says yes only if a policy permits, none forbids, none failed, and all
-// that the request names is loaded with every attribute it must have.
+// that the request names is loaded with every attribute that is read of it.
 func (r *rules) decide(v Verb, who, what types.EntityUID, s *scene) bool {
-	if !r.complete(who, s) || !r.complete(what, s) {
+	q := question{v, who.Type, what.Type}
+	if !r.complete(who, allAttributes, s) || !r.complete(what, r.reads[q], s) {
 		return false
 	}
 	if _, known := s.Get(actionOf(v)); !known {
 		return false
 	}
-	decision, diagnostic := cedar.Authorize(r.sorted[question{v, who.Type, what.Type}], s, cedar.Request{Principal: who, Action: actionOf(v), Resource: what})
+	decision, diagnostic := cedar.Authorize(r.sorted[q], s, cedar.Request{Principal: who, Action: actionOf(v), Resource: what})
 	return decision == cedar.Allow && len(diagnostic.Errors) == 0 && !s.missed
 }
 
-func (r *rules) complete(uid types.EntityUID, s *scene) bool {
+// complete reports whether an entity is loaded with all of its required
+// attributes that are read; those that are no object's always are.
+func (r *rules) complete(uid types.EntityUID, reads attribute, s *scene) bool {
 	e, ok := s.Get(uid)
 	if !ok {
 		return false
 	}
-	attrs, known := r.required[uid.Type]
-	for _, a := range attrs {
-		if _, ok := e.Attributes.Get(a); !ok {
+	required, known := r.required[uid.Type]
+	for _, name := range required {
+		if a := attributes[name]; a != 0 && a&reads == 0 {
+			continue
+		}
+		if _, ok := e.Attributes.Get(name); !ok {
 			return false
 		}
 	}

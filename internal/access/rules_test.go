@@ -2,66 +2,132 @@ package access
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cedar-policy/cedar-go"
+	publicast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 
-	"yesline"
+	"yesline/internal/session"
 )
 
 var (
-	everybody = []string{"ann", "bob", "eve", "zoe", "operator", "finisher", "machine", "nobody"}
-	kinds     = []string{"call", "track", "person", "receipt", "program", "house"}
+	everybody = slices.Sorted(maps.Keys(cast))
+	// things are what can be asked for: a kind, and before it which one.
+	things = []string{"call", "track", "person", "receipt", "program", "house", "account", "session", "passkey", "key", "odd key", "device",
+		"case", "odd case", "house case", "auditor staff", "officer staff", "house staff"}
 )
 
-// should is the rules once more, in plain Go. kept and shared are the state of
-// ann's track; shared means with bob.
-func should(asker string, v Verb, kind string, kept, shared bool) bool {
-	ann, party := asker == "ann", asker == "ann" || asker == "bob"
-	switch kind {
+// askerOf says who asked for the cases. oona of the other program did for one
+// about this program's call: she could not.
+var askerOf = map[string]string{"case": "olga", "odd case": "oona", "house case": "hugo"}
+
+// should is the rules once more, in plain Go.
+func should(asker string, v Verb, thing string, st state) bool {
+	is, where := cast[asker], "here"
+	if st.foreign {
+		where = "there"
+	}
+	if thing == "program" {
+		where = "here" // it is itself
+	}
+	staff := is.kind != session.Person && is.kind != session.Machine && is.kind != session.Nobody
+	inside := is.place == where || staff && is.place == "house"
+	own := inside && asker == "ann" // nothing here is anybody else's, but what the cases below say
+	operator, officer, auditor := is.kind == session.Operator, is.kind == session.Officer, is.kind == session.Auditor
+	opened := officer && inside && st.open && slices.Contains(openers, asker)
+	runs := operator || officer
+	switch thing {
 	case "call":
-		return party && (v == View || v == Allow || v == Withdraw || v == Log)
+		return (own || inside && asker == "bob") && among(v, View, Allow, Withdraw, Log) ||
+			officer && inside && v == Break || opened && among(v, View, Log)
 	case "track":
 		switch v {
 		case Listen:
-			return kept && (ann || asker == "bob" && shared)
+			return st.kept && (own || inside && asker == "bob" && st.shared || opened)
 		case Finish:
-			return kept && asker == "finisher"
+			return st.kept && asker == "finisher"
 		case Log:
-			return ann
+			return own || opened
 		}
 	case "person":
-		return ann && (v == List || v == Log || v == Reveal)
+		return own && among(v, List, Log, Reveal) || officer && inside && v == Break || opened && among(v, Log, Reveal)
 	case "receipt":
-		return ann && v == Receipt
+		return own && v == Receipt
 	case "program":
-		return asker == "operator" && v == Invite
+		return inside && (operator && v == Invite || (runs || auditor) && v == Staff || runs && among(v, Appoint, Contain))
 	case "house":
-		return asker == "operator" && v == Verify
+		all := is.place == "house"
+		return (runs || auditor) && v == Verify || all && (runs || auditor) && v == Staff || all && runs && among(v, Appoint, Contain)
+	case "account", "session", "device":
+		return own && v == Manage
+	case "passkey":
+		return asker == "hugo" && v == Manage
+	case "key":
+		return asker == "bea" && inside && v == Manage
+	case "odd key": // says that it is ann's, and is not of her program
+	case "case", "odd case", "house case":
+		own := asker == askerOf[thing]
+		return officer && inside && (v == View || v == Approve && !own || v == Break && own)
+	case "auditor staff":
+		return inside && runs && v == Appoint
+	case "officer staff":
+		return inside && officer && v == Appoint
+	case "house staff":
+		return is.place == "house" && runs && v == Appoint
 	}
 	return false
 }
 
-// everything runs f over every asker, verb, kind and state.
-func (h *house) everything(f func(asker string, v Verb, kind string, kept, shared bool)) {
-	for _, kept := range []bool{true, false} {
-		for _, shared := range []bool{true, false} {
-			if shared {
-				h.kept(kept, "bob")
-			} else {
-				h.kept(kept)
-			}
-			for _, kind := range kinds {
-				for _, v := range verbs {
-					for _, asker := range everybody {
-						f(asker, v, kind, kept, shared)
-					}
+// forbidden are the great rules once more: what no permit can allow.
+func forbidden(asker string, v Verb, thing string, st state) bool {
+	is, where := cast[asker], "here"
+	if st.foreign && thing != "program" {
+		where = "there"
+	}
+	kind := thing[strings.LastIndex(thing, " ")+1:]
+	stays := is.place == where || is.place == "house"
+	opened := st.open && slices.Contains(openers, asker)
+	if among(is.kind, session.Operator, session.Auditor, session.Buyer) && among(v, List, View, Listen, Log, Reveal, Break, Approve) {
+		return true
+	}
+	switch kind {
+	case "call", "person":
+		return !stays || is.kind == session.Officer && v != Break && !opened
+	case "track":
+		return !stays || is.kind == session.Officer && !opened || !st.kept && among(v, Listen, Finish)
+	case "receipt", "program":
+		return !stays
+	case "case":
+		return !stays || v == Approve && asker == askerOf[thing]
+	case "staff":
+		if thing == "house staff" {
+			stays = is.place == "house"
+		}
+		return !stays || is.kind == session.Operator && thing == "officer staff" && v == Appoint
+	case "house":
+		return is.place != "house" && among(v, Staff, Appoint, Contain)
+	}
+	whose := map[string]string{"account": "ann", "session": "ann", "device": "ann", "key": "bea", "passkey": "hugo"}[thing]
+	return asker != whose || thing != "passkey" && is.place != where
+}
+
+func among[T comparable](one T, some ...T) bool { return slices.Contains(some, one) }
+
+// everything runs f over every asker, verb, thing and state.
+func (h *house) everything(f func(asker string, v Verb, thing string, st state)) {
+	for _, st := range states() {
+		h.arrange(st)
+		for _, thing := range things {
+			for _, v := range verbs {
+				for _, asker := range everybody {
+					f(asker, v, thing, st)
 				}
 			}
 		}
@@ -72,52 +138,86 @@ func TestTruthTable(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	yes := 0
-	h.everything(func(asker string, v Verb, kind string, kept, shared bool) {
-		o := h.object(kind)
+	h.everything(func(asker string, v Verb, thing string, st state) {
+		o := h.object(thing)
 		p, err := h.ask(asker, v, o)
-		want := should(asker, v, kind, kept, shared)
-		if (err == nil) != want {
-			t.Errorf("%s %s %s, kept %v, shared %v: got %v, want %v", asker, v, kind, kept, shared, err, want)
+		if (err == nil) != should(asker, v, thing, st) {
+			t.Errorf("%s %s %s, %+v: got %v, want %v", asker, v, thing, st, err, err != nil)
 			return
 		}
+		h.entries = h.entries[:0]
 		if err != nil {
 			h.refused(p, err)
 			return
 		}
 		yes++
 		for _, other := range verbs {
-			if _, err := p.Allows(other, kind, o.ID); (err == nil) != (other == v) {
+			if _, err := p.Allows(other, o.Kind, o.ID); (err == nil) != (other == v) {
 				t.Errorf("a permit to %s and %s: %v", v, other, err)
 			}
 		}
 	})
-	if want := 65; yes != want {
+	if want := 1454; yes != want {
 		t.Errorf("%d of the table are yes, want %d: look at the rules again", yes, want)
 	}
 }
 
-// The forbids only repeat: every permit says program, person and consent
+// question in full: who asks what of which thing in which state, and what the
+// gate loads for it.
+type asked struct {
+	asker     string
+	v         Verb
+	thing     string
+	st        state
+	q         question
+	who, what types.Entity
+}
+
+// questions are all of everything that somebody can ask.
+func (h *house) questions() (all []asked) {
+	for _, st := range states() {
+		h.arrange(st)
+		for _, thing := range things {
+			o := h.object(thing)
+			for _, asker := range everybody {
+				who, somebody := askerEntity(h.as(asker))
+				if !somebody {
+					continue
+				}
+				what := objectEntity(o, h.facts[o.Kind][o.ID], allAttributes, who.UID)
+				for _, v := range verbs {
+					all = append(all, asked{asker, v, thing, st, question{v, who.UID.Type, what.UID.Type}, who, what})
+				}
+			}
+		}
+	}
+	return all
+}
+
+func (r *rules) answer(a asked) bool {
+	return r.decide(a.v, a.who.UID, a.what.UID, &scene{loaded: [3]types.Entity{a.who, a.what, r.actions[a.v]}})
+}
+
+// without gives the rules without the policies of one effect.
+func (r *rules) without(effect cedar.Effect) *rules {
+	part := *r
+	part.sorted = map[question]policies{}
+	for q, ps := range r.sorted {
+		part.sorted[q] = slices.DeleteFunc(slices.Clone(ps), func(p *cedar.Policy) bool { return p.Effect() == effect })
+	}
+	return &part
+}
+
+// The forbids only repeat: every permit says program, person, consent and case
 // itself, so that a skipped forbid opens nothing.
 func TestEveryPermitStandsAlone(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	for q, ps := range h.gate.rules.sorted {
-		h.gate.rules.sorted[q] = slices.DeleteFunc(slices.Clone(ps), func(p *cedar.Policy) bool { return p.Effect() == cedar.Forbid })
-	}
-	for _, from := range []yesline.ProgramID{h.program, h.other} { // also when ann's things are of another program than ann
-		h.everything(func(asker string, v Verb, kind string, kept, shared bool) {
-			o := h.object(kind)
-			if from != h.program && kind != "house" && kind != "program" {
-				f := h.facts[kind][o.ID]
-				f.Program = from
-				h.set(kind, o.ID, f)
-			}
-			foreign := from != h.program && asker != "finisher" && asker != "operator"
-			_, err := h.ask(asker, v, o)
-			if want := should(asker, v, kind, kept, shared) && !foreign; (err == nil) != want {
-				t.Errorf("without forbids %s %s %s, kept %v, shared %v, foreign %v: got %v, want %v", asker, v, kind, kept, shared, foreign, err, want)
-			}
-		})
+	r := h.gate.rules.without(cedar.Forbid)
+	for _, a := range h.questions() {
+		if got, want := r.answer(a), should(a.asker, a.v, a.thing, a.st); got != want {
+			t.Errorf("without forbids %s %s %s, %+v: got %v, want %v", a.asker, a.v, a.thing, a.st, got, want)
+		}
 	}
 }
 
@@ -125,48 +225,200 @@ func TestEveryPermitStandsAlone(t *testing.T) {
 func TestTheForbidsHoldAgainstAWidePermit(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	wide, err := readRules([]byte(`permit (principal, action, resource);`+"\n"+string(policyText)), schemaText)
+	r, err := readRules([]byte(widePermit+string(policyText)), schemaText)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.gate.rules = wide
-	h.kept(false, "bob")
-	for _, asker := range []string{"ann", "bob", "finisher", "operator"} {
-		h.mayNot(asker, Listen, "track")
-		h.mayNot(asker, Finish, "track")
-	}
-	h.kept(true, "bob")
-	h.mayNot("operator", Listen, "track")
-	h.mayNot("operator", Reveal, "person")
-	h.may("eve", Listen, "track") // this is how wide it is
-	for _, kind := range []string{"call", "track", "person", "receipt"} {
-		h.mayNot("zoe", Log, kind)
-		h.mayNot("zoe", Receipt, kind)
+	for _, a := range h.questions() {
+		if got, want := r.answer(a), !forbidden(a.asker, a.v, a.thing, a.st); got != want {
+			t.Errorf("with a wide permit %s %s %s, %+v: got %v, want %v", a.asker, a.v, a.thing, a.st, got, want)
+		}
+		if forbidden(a.asker, a.v, a.thing, a.st) && should(a.asker, a.v, a.thing, a.st) {
+			t.Errorf("%s should %s %s, %+v, and it is forbidden", a.asker, a.v, a.thing, a.st)
+		}
 	}
 }
 
+const widePermit = "permit (principal, action, resource);\n"
+
+// Every word of the policies counts: whatever part of one is dropped or
+// widened, some answer of the table changes. Permits are looked at without the
+// forbids, and forbids under a permit for everything.
+func TestEveryConditionCounts(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	list, err := cedar.NewPolicyListFromBytes(policyFile, []byte(widePermit+string(policyText)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var trees []*ast.Policy
+	for _, p := range list {
+		trees = append(trees, (*ast.Policy)(p.AST()))
+	}
+	questions := map[question][]asked{}
+	for _, a := range h.questions() {
+		questions[a.q] = append(questions[a.q], a)
+	}
+	tried := 0
+	for i, p := range trees[1:] {
+		beside := permits(trees[1:])
+		want := should
+		if p.Effect == ast.EffectForbid {
+			beside = append(forbids(trees), trees[0])
+			want = func(asker string, v Verb, thing string, st state) bool { return !forbidden(asker, v, thing, st) }
+		}
+		beside = slices.DeleteFunc(beside, func(other *ast.Policy) bool { return other == p })
+		where := list[i+1].Position().Line - 1
+		for _, m := range mutants(p) {
+			tried++
+			if !h.differs(questions, beside, p, m.policy, want) {
+				t.Errorf("%s:%d: %s, and no answer changes", policyFile, where, m.what)
+			}
+		}
+	}
+	if tried < 200 {
+		t.Errorf("only %d mutants were tried", tried)
+	}
+}
+
+func permits(ps []*ast.Policy) []*ast.Policy {
+	return slices.DeleteFunc(slices.Clone(ps), func(p *ast.Policy) bool { return p.Effect == ast.EffectForbid })
+}
+
+func forbids(ps []*ast.Policy) []*ast.Policy {
+	return slices.DeleteFunc(slices.Clone(ps), func(p *ast.Policy) bool { return p.Effect == ast.EffectPermit })
+}
+
+// differs reports whether a question that the mutant or what it came from
+// answers is answered wrongly, or cannot be answered any more.
+func (h *house) differs(questions map[question][]asked, beside []*ast.Policy, was, is *ast.Policy, want func(string, Verb, string, state) bool) bool {
+	for q, all := range questions {
+		_, before := narrow(was, q)
+		if _, after := narrow(is, q); !before && !after {
+			continue
+		}
+		var ps policies
+		for _, p := range append(slices.Clone(beside), is) {
+			if part, ok := narrow(p, q); ok {
+				ps = append(ps, cedar.NewPolicyFromAST((*publicast.Policy)(part)))
+			}
+		}
+		for _, a := range all {
+			s := &scene{loaded: [3]types.Entity{a.who, a.what, h.gate.rules.actions[a.v]}}
+			decision, diagnostic := cedar.Authorize(ps, s, cedar.Request{Principal: a.who.UID, Action: actionOf(a.v), Resource: a.what.UID})
+			if len(diagnostic.Errors) != 0 || bool(decision) != want(a.asker, a.v, a.thing, a.st) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+type mutant struct {
+	what   string
+	policy *ast.Policy
+}
+
+// mutants are a policy with one of its parts dropped or widened: each scope,
+// each action of a list, each side of each && and ||.
+func mutants(p *ast.Policy) (all []mutant) {
+	add := func(what string, change func(*ast.Policy)) {
+		m := *p
+		m.Conditions = slices.Clone(p.Conditions)
+		change(&m)
+		all = append(all, mutant{what, &m})
+	}
+	anything := ast.Scope{}.All()
+	never := ast.ConditionType{Condition: ast.ConditionWhen, Body: ast.NodeValue{Value: types.False}}
+	add("the policy is dropped", func(m *ast.Policy) { m.Conditions = append(m.Conditions, never) })
+	if _, all := p.Principal.(ast.ScopeTypeAll); !all && !tied(p) {
+		add("the principal is anybody", func(m *ast.Policy) { m.Principal = anything })
+	}
+	if _, all := p.Resource.(ast.ScopeTypeAll); !all {
+		add("the resource is anything", func(m *ast.Policy) { m.Resource = anything })
+	}
+	if _, all := p.Action.(ast.ScopeTypeAll); !all {
+		add("the action is any", func(m *ast.Policy) { m.Action = anything })
+	}
+	if in, ok := p.Action.(ast.ScopeTypeInSet); ok {
+		for i, action := range in.Entities {
+			add(fmt.Sprintf("%s is dropped", action.ID), func(m *ast.Policy) {
+				m.Action = ast.ScopeTypeInSet{Entities: slices.Delete(slices.Clone(in.Entities), i, i+1)}
+			})
+		}
+	}
+	for i, c := range p.Conditions {
+		add(fmt.Sprintf("condition %d is dropped", i), func(m *ast.Policy) { m.Conditions = slices.Delete(m.Conditions, i, i+1) })
+		for j, body := range smaller(c.Body) {
+			add(fmt.Sprintf("part %d of condition %d is dropped", j, i), func(m *ast.Policy) { m.Conditions[i].Body = body })
+		}
+	}
+	return all
+}
+
+// tied reports whether a condition holds the principal against a person or an
+// officer by name: then it says the kind of the principal once more.
+func tied(p *ast.Policy) bool {
+	found := false
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			var right ast.IsNode
+			switch n := n.(type) {
+			case ast.NodeTypeContains:
+				right = n.Right
+			case ast.NodeTypeEquals:
+				right = n.Right
+			}
+			v, ok := right.(ast.NodeTypeVariable)
+			found = found || ok && v.Name == "principal"
+			return true
+		})
+	}
+	return found
+}
+
+// smaller gives a condition without each side of each && and || in it.
+func smaller(n ast.IsNode) (all []ast.IsNode) {
+	var sides ast.BinaryNode
+	var join func(l, r ast.IsNode) ast.IsNode
+	switch n := n.(type) {
+	case ast.NodeTypeAnd:
+		sides, join = n.BinaryNode, func(l, r ast.IsNode) ast.IsNode {
+			return ast.NodeTypeAnd{BinaryNode: ast.BinaryNode{Left: l, Right: r}}
+		}
+	case ast.NodeTypeOr:
+		sides, join = n.BinaryNode, func(l, r ast.IsNode) ast.IsNode { return ast.NodeTypeOr{BinaryNode: ast.BinaryNode{Left: l, Right: r}} }
+	default:
+		return nil
+	}
+	all = append(all, sides.Left, sides.Right)
+	for _, l := range smaller(sides.Left) {
+		all = append(all, join(l, sides.Right))
+	}
+	for _, r := range smaller(sides.Right) {
+		all = append(all, join(sides.Left, r))
+	}
+	return all
+}
+
 // Whatever is missing, nothing is allowed: neither with an entity that was not
-// loaded, nor with one that lacks an attribute. Cedar alone would allow it.
+// loaded, nor with one that lacks an attribute that a policy reads. Cedar alone
+// would allow it.
 func TestNothingIsAllowedWhenSomethingIsMissing(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	r := h.gate.rules
 	dropped := 0
-	h.everything(func(asker string, v Verb, kind string, kept, shared bool) {
-		who, somebody := askerEntity(h.as(asker))
-		if !somebody {
-			return
+	for _, a := range h.questions() {
+		if !a.st.shared { // half of the table is enough
+			continue
 		}
-		o := h.object(kind)
-		what := objectEntity(o, h.facts[kind][o.ID])
-		full := [3]types.Entity{who, what, h.gate.rules.actions[v]}
-		if got, want := h.gate.rules.decide(v, who.UID, what.UID, &scene{loaded: full}), should(asker, v, kind, kept, shared); got != want {
-			t.Fatalf("%s %s %s: got %v, want %v with everything there", asker, v, kind, got, want)
-		}
+		full := [3]types.Entity{a.who, a.what, r.actions[a.v]}
 		never := func(missing string, loaded [3]types.Entity) {
 			t.Helper()
 			dropped++
-			if h.gate.rules.decide(v, who.UID, what.UID, &scene{loaded: loaded}) {
-				t.Errorf("%s may %s a %s without %s", asker, v, kind, missing)
+			if r.decide(a.v, a.who.UID, a.what.UID, &scene{loaded: loaded}) {
+				t.Errorf("%s may %s a %s, %+v, without %s", a.asker, a.v, a.thing, a.st, missing)
 			}
 		}
 		for i := range full {
@@ -174,6 +426,9 @@ func TestNothingIsAllowedWhenSomethingIsMissing(t *testing.T) {
 			part[i] = types.Entity{}
 			never(fmt.Sprint("entity ", full[i].UID.Type), part)
 			for attr := range full[i].Attributes.Keys() {
+				if i == 1 && r.reads[a.q]&attributes[attr] == 0 {
+					continue // nobody looks
+				}
 				part := full
 				attrs := full[i].Attributes.Map()
 				delete(attrs, attr)
@@ -181,13 +436,13 @@ func TestNothingIsAllowedWhenSomethingIsMissing(t *testing.T) {
 				never(fmt.Sprintf("%s.%s", full[i].UID.Type, attr), part)
 			}
 		}
-	})
-	if dropped < 5000 {
+	}
+	if dropped < 50000 {
 		t.Errorf("only %d drops were tried", dropped)
 	}
 }
 
-// The same through the gate: facts with a hole.
+// The same through the gate: facts with a hole, also where no policy looks.
 func TestNothingIsAllowedOnFactsWithAHole(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -195,19 +450,24 @@ func TestNothingIsAllowedOnFactsWithAHole(t *testing.T) {
 		"program": func(f *Facts) { f.Program = "" },
 		"owner":   func(f *Facts) { f.Owner = "" },
 		"parties": func(f *Facts) { f.Parties = nil },
+		"account": func(f *Facts) { f.Account = "" },
+		"role":    func(f *Facts) { f.Role = "" },
+		"asker":   func(f *Facts) { f.Asker = "" },
 	}
-	for kind, needs := range map[string][]string{"call": {"program", "parties"}, "track": {"program", "owner", "parties"},
-		"person": {"program", "owner"}, "receipt": {"program", "owner"}, "program": {"program"}} {
+	for thing, needs := range map[string][]string{"call": {"program", "parties"}, "track": {"program", "owner", "parties"},
+		"person": {"program", "owner"}, "receipt": {"program", "owner"}, "program": {"program"},
+		"account": {"program", "account"}, "session": {"program", "account"}, "passkey": {"account"}, "key": {"program", "account"},
+		"device": {"program", "account"}, "case": {"program", "asker"}, "auditor staff": {"account", "role"}, "house staff": {"account", "role"}} {
 		for _, hole := range needs {
-			h.kept(true, "bob")
-			o := h.object(kind)
-			f := h.facts[kind][o.ID]
+			h.arrange(state{kept: true, shared: true, open: true})
+			o := h.object(thing)
+			f := h.facts[o.Kind][o.ID]
 			holes[hole](&f)
-			h.set(kind, o.ID, f)
+			h.set(o.Kind, o.ID, f)
 			for _, v := range verbs {
 				for _, asker := range everybody {
 					if _, err := h.ask(asker, v, o); err == nil {
-						t.Errorf("%s may %s a %s whose facts have no %s", asker, v, kind, hole)
+						t.Errorf("%s may %s a %s whose facts have no %s", asker, v, thing, hole)
 					}
 				}
 			}
@@ -255,22 +515,25 @@ func TestTheEntitiesWeBuildSuitTheSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := validate.New(s, validate.WithStrict())
-	h.everything(func(asker string, v Verb, kind string, _, _ bool) {
-		o := h.object(kind)
-		for _, f := range []Facts{h.facts[kind][o.ID], phantom} {
-			if err := check.Entity(objectEntity(o, f)); err != nil {
-				t.Errorf("the entity of a %s: %v", kind, err)
+	for _, a := range h.questions() {
+		if a.v != List { // entities know no verb
+			continue
+		}
+		o := h.object(a.thing)
+		for _, e := range []types.Entity{a.who, a.what, objectEntity(o, phantom, allAttributes, a.who.UID)} {
+			if err := check.Entity(e); err != nil {
+				t.Errorf("%s and a %s: %v", a.asker, a.thing, err)
 			}
 		}
-		if who, ok := askerEntity(h.as(asker)); ok {
-			if err := check.Entity(who); err != nil {
-				t.Errorf("the entity of %s: %v", asker, err)
-			}
+		if phantom.given(o.Kind) != shapes[o.Kind] {
+			t.Errorf("the phantom of a %s has a hole", a.thing)
 		}
-		if err := check.Entity(h.gate.rules.actions[v]); err != nil {
+	}
+	for v, action := range h.gate.rules.actions {
+		if err := check.Entity(action); err != nil {
 			t.Errorf("the action %s: %v", v, err)
 		}
-	})
+	}
 }
 
 // Bad policies and schemas do not start, and the error says where.
@@ -280,8 +543,8 @@ func TestBadRulesDoNotStart(t *testing.T) {
 	lines := strings.Count(good, "\n")
 	goodSchema := string(schemaText)
 	optional := strings.Replace(goodSchema, "owner: Person,            // whose", "note?: Bool, owner: Person, // whose", 1)
-	tags := strings.Replace(goodSchema, "entity Operator;", "entity Operator tags Bool;", 1)
-	groups := strings.Replace(goodSchema, "entity Operator;", "entity Group; entity Operator in [Group];", 1)
+	tags := strings.Replace(goodSchema, "entity Operator { program: Program, ofHouse: Bool, account: String };", "entity Operator { program: Program, ofHouse: Bool, account: String } tags Bool;", 1)
+	groups := strings.Replace(goodSchema, "entity Operator {", "entity Group; entity Operator in [Group] {", 1)
 	for name, c := range map[string]struct{ policy, schema, want string }{
 		"syntax":               {"permit (principal, action, resource) wen { true };", goodSchema, ""},
 		"a mistyped attribute": {`permit (principal, action == Action::"listen", resource is Track) when { resource.kpt };`, goodSchema, "kpt"},
@@ -304,7 +567,11 @@ func TestBadRulesDoNotStart(t *testing.T) {
 		"something behind an attribute in a forbid": {`forbid (principal is Person, action == Action::"listen", resource is Track) unless { resource.owner.program == principal.program };`,
 			goodSchema, "principal and resource only"},
 		"the context in a forbid": {`forbid (principal, action == Action::"listen", resource) when { context has x };`, goodSchema, "`has`"},
-		"sums in a forbid":        {`forbid (principal, action == Action::"listen", resource) when { 1 + 9223372036854775807 == 0 };`, goodSchema, "calculate"},
+		"a set otherwise than about the asker": {`permit (principal is Person, action == Action::"view", resource is Call) when { resource.parties.containsAll([principal]) };`,
+			goodSchema, "contains the principal"},
+		"a set about somebody else": {`permit (principal is Person, action == Action::"listen", resource is Track) when { resource.parties.contains(resource.owner) };`,
+			goodSchema, "contains the principal"},
+		"sums in a forbid": {`forbid (principal, action == Action::"listen", resource) when { 1 + 9223372036854775807 == 0 };`, goodSchema, "calculate"},
 	} {
 		_, err := readRules([]byte(good+c.policy), []byte(c.schema))
 		if err == nil {
@@ -316,12 +583,16 @@ func TestBadRulesDoNotStart(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct{ schema, want string }{
-		"syntax":              {goodSchema + "entity ;", fmt.Sprintf("%s:%d:", schemaFile, strings.Count(goodSchema, "\n")+1)},
-		"a missing action":    {strings.Replace(goodSchema, "action verify", "action check", 1), "verify"},
-		"an action too many":  {goodSchema + `action dance appliesTo { principal: [Person], resource: [Call] };`, "12 actions for 11 verbs"},
-		"an unknown type":     {strings.Replace(goodSchema, "self: Person", "self: Pirson", 1), "Pirson"},
-		"a context":           {strings.Replace(goodSchema, "resource: [House],", "resource: [House], context: { x?: Bool },", 1), "no context"},
-		"a kind without type": {strings.Replace(goodSchema, "ReceiptDoc", "Reseipt", 2), "ReceiptDoc"},
+		"syntax":                    {goodSchema + "entity ;", fmt.Sprintf("%s:%d:", schemaFile, strings.Count(goodSchema, "\n")+1)},
+		"a missing action":          {strings.Replace(goodSchema, "action verify", "action check", 1), "verify"},
+		"an action too many":        {goodSchema + `action dance appliesTo { principal: [Person], resource: [Call] };`, "18 actions for 17 verbs"},
+		"an unknown type":           {strings.Replace(goodSchema, "self: Person", "self: Pirson", 1), "Pirson"},
+		"an attribute nobody gives": {strings.Replace(goodSchema, "self: Person,", "self: Person, shade: Bool,", 1), "shade"},
+		"an attribute missing":      {strings.Replace(goodSchema, "  asker: Officer,\n", "", 1), "BreakCase"},
+		"an attribute optional":     {strings.Replace(goodSchema, "asker: Officer", "asker?: Officer", 1), "asker"},
+		"an asker without type":     {strings.ReplaceAll(goodSchema, "Auditor", "Editor"), "Auditor"},
+		"a context":                 {strings.Replace(goodSchema, "resource: [House],", "resource: [House], context: { x?: Bool },", 1), "no context"},
+		"a kind without type":       {strings.Replace(goodSchema, "ReceiptDoc", "Reseipt", 2), "ReceiptDoc"},
 	} {
 		_, err := readRules(policyText, []byte(c.schema))
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), schemaFile) {
@@ -339,23 +610,20 @@ func TestTheSortedRulesDecideLikeTheWholeFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.everything(func(asker string, v Verb, kind string, kept, shared bool) {
-		who, somebody := askerEntity(h.as(asker))
-		if !somebody {
-			return
+	for i, a := range h.questions() {
+		if i%11 != 0 { // some are enough; the numbers of the table have no common factor with it
+			continue
 		}
-		o := h.object(kind)
-		what := objectEntity(o, h.facts[kind][o.ID])
-		s := &scene{loaded: [3]types.Entity{who, what, h.gate.rules.actions[v]}}
-		decision, diagnostic := cedar.Authorize(whole, s, cedar.Request{Principal: who.UID, Action: actionOf(v), Resource: what.UID})
+		s := &scene{loaded: [3]types.Entity{a.who, a.what, h.gate.rules.actions[a.v]}}
+		decision, diagnostic := cedar.Authorize(whole, s, cedar.Request{Principal: a.who.UID, Action: actionOf(a.v), Resource: a.what.UID})
 		if len(diagnostic.Errors) != 0 || s.missed {
-			t.Errorf("%s %s %s: the whole file fails: %v", asker, v, kind, diagnostic.Errors)
+			t.Fatalf("%s %s %s: the whole file fails: %v", a.asker, a.v, a.thing, diagnostic.Errors)
 		}
-		if got := h.gate.rules.decide(v, who.UID, what.UID, s); got != bool(decision) {
-			t.Errorf("%s %s %s: sorted %v, whole %v", asker, v, kind, got, decision)
+		if got := h.gate.rules.answer(a); got != bool(decision) {
+			t.Errorf("%s %s %s: sorted %v, whole %v", a.asker, a.v, a.thing, got, decision)
 		}
-	})
-	for q, want := range map[question]int{{Listen, "Person", "Track"}: 2 + 2, {Listen, "Operator", "Track"}: 2, {View, "Person", "Call"}: 2} {
+	}
+	for q, want := range map[question]int{{Listen, "Person", "Track"}: 2 + 2, {Listen, "Operator", "Track"}: 3, {View, "Person", "Call"}: 2, {Finish, "Machine", "Track"}: 3} {
 		got := 0
 		for _, p := range h.gate.rules.sorted[q] {
 			if _, all := p.AST().Action.(ast.ScopeTypeAll); all {

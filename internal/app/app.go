@@ -26,6 +26,7 @@ import (
 	"yesline/internal/db"
 	"yesline/internal/keys"
 	"yesline/internal/keys/file"
+	"yesline/internal/notify"
 	"yesline/internal/people"
 	"yesline/internal/playback"
 	"yesline/internal/program"
@@ -49,13 +50,16 @@ type App struct {
 	Programs *program.Programs
 	Sessions *session.Sessions
 	Gate     *access.Gate
+	Cases    *access.Cases
 	People   *people.People
+	Outbox   *notify.Outbox
 	Consent  *consent.Consent
 	Register *vault.Register
 	Opener   *vault.Opener
 	Shredder *vault.Shredder
 	Capture  *capture.Room
 	Player   *playback.Player
+	Tickets  *playback.Tickets
 	Site     *web.Site
 	Phones   *sip.Door // nil without a trunk
 
@@ -65,7 +69,8 @@ type App struct {
 	closing  sync.Once
 	failures error
 
-	pages net.Listener
+	canSend bool // codes reach people's phones
+	pages   net.Listener
 }
 
 // New builds a house in cfg.Data and migrates its databases; it serves nothing
@@ -162,22 +167,21 @@ func (a *App) openRooms(ctx context.Context) (err error) {
 	if a.Programs, err = program.Open(ctx, a.ContentDB, a.Log, a.Keys.AddProgram); err != nil {
 		return err
 	}
-	if a.Sessions, err = session.New(ctx, a.ContentDB, a.Config.Realm, session.Sealing{
-		Seal: func(ctx context.Context, p yesline.ProgramID, context, data []byte) ([]byte, error) {
-			return a.Keys.SealFor(ctx, p, keys.Session, context, data)
-		},
-		Open: func(ctx context.Context, p yesline.ProgramID, context, data []byte) ([]byte, error) {
-			return a.Keys.OpenFor(ctx, p, keys.Session, context, data)
-		},
-	}); err != nil {
+	if err = a.openSessions(ctx); err != nil {
 		return err
 	}
-	a.Sessions.Record = a.Log.Record
+	if a.Cases, err = access.OpenCases(ctx, a.ContentDB, a.Log.Record); err != nil {
+		return err
+	}
+	a.later(a.Cases.Release)
 	if a.Gate, err = access.New(a.Log.Append, a.facts()); err != nil {
 		return err
 	}
 	a.later(func() { a.note(a.Gate.Close(context.Background())) })
 	if a.People, err = people.Open(ctx, a.PeopleDB, a.Log, a.Keys); err != nil {
+		return err
+	}
+	if err = a.openOutbox(ctx); err != nil {
 		return err
 	}
 	a.Consent, err = consent.Open(ctx, a.ContentDB, a.Log, a.Jobs, a.Programs)
@@ -198,6 +202,11 @@ func (a *App) openVault(ctx context.Context) error {
 	a.Opener = &vault.Opener{Content: a.ContentDB, Jobs: a.Jobs, Blobs: blobs, Keys: a.Keys, Log: a.Log,
 		Ask: a.Gate.Ask, Standing: a.standing, After: []string{playback.DrawJob}}
 	a.Shredder = &vault.Shredder{Content: a.ContentDB, Blobs: blobs, Keys: a.Keys, Log: a.Log}
+	if a.Tickets, err = playback.OpenTickets(ctx, a.ContentDB, playback.House{
+		Sealing: playback.Sealing{Seal: a.sealField, Open: a.openField}, Record: a.Log.Record, Tracks: a.Register.Tracks}); err != nil {
+		return err
+	}
+	a.later(a.Tickets.Close)
 	a.Player = &playback.Player{Voices: a.Opener, Track: a.track, Ask: a.Gate.Ask, Kept: a.Consent.Kept}
 	a.Jobs.Handle("finish", func(ctx context.Context, id string) error { return a.Opener.Finish(ctx, yesline.TrackID(id)) })
 	a.Jobs.Handle(consent.Shred, a.shred)
@@ -212,13 +221,17 @@ func (a *App) openVault(ctx context.Context) error {
 	return nil
 }
 
-func (a *App) openDoors(context.Context) (err error) {
+func (a *App) openDoors(ctx context.Context) (err error) {
 	if a.Config.Trunk.Address != "" {
 		if err := a.openPhones(); err != nil {
 			return err
 		}
 	}
-	a.Site, err = web.New(a.house())
+	answers, err := web.OpenAnswers(ctx, a.ContentDB)
+	if err != nil {
+		return err
+	}
+	a.Site, err = web.New(a.house(answers))
 	return err
 }
 
@@ -332,7 +345,7 @@ func (a *App) Start(ctx context.Context) error {
 		}
 		a.later(func() { a.note(a.Phones.Close()) })
 	}
-	if err := a.startPages(); err != nil {
+	if err := a.openPages(); err != nil {
 		return err
 	}
 	return a.startLocal()
@@ -369,14 +382,6 @@ func (a *App) sweepKeys(ctx context.Context) error {
 	return nil
 }
 
-func (a *App) startPages() (err error) {
-	if a.pages, err = net.Listen("tcp", a.Config.HTTP); err != nil {
-		return fmt.Errorf("listening for the pages: %w", err)
-	}
-	a.serve(a.Site.Server(), a.pages)
-	return nil
-}
-
 // serve serves until Close, which lets running answers finish for a moment.
 func (a *App) serve(s *http.Server, l net.Listener) {
 	done := make(chan struct{})
@@ -407,7 +412,7 @@ func (a *App) Empty(ctx context.Context) (bool, error) {
 
 // FirstOperator makes the one-use link of a house's first operator.
 func (a *App) FirstOperator(ctx context.Context) (url string, err error) {
-	token, err := a.Sessions.Link(ctx, session.Local(uint32(os.Getuid())))
+	token, err := a.Sessions.FirstOperator(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -25,7 +25,6 @@ import (
 	"yesline/internal/audio"
 	"yesline/internal/capture"
 	"yesline/internal/consent"
-	"yesline/internal/session"
 	"yesline/internal/vault"
 	"yesline/internal/web/webtest"
 )
@@ -250,22 +249,18 @@ func newHouse(t *testing.T, n int, to string) *house {
 		t.Fatal(err)
 	}
 	me, _ := yesline.NewPhone("+12025550101")
-	permit, err := h.Gate.Ask(t.Context(), session.Local(0), access.Invite, access.Object{Kind: "program", ID: string(h.program)}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := h.Invite(t.Context(), permit, h.program, me, true)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if h.caller, err = h.People.Meet(t.Context(), h.program, me); err != nil {
+		t.Fatal(err)
+	}
+	_, user, password, err := h.Sessions.AddDevice(t.Context(), h.program, h.caller, true)
+	if err != nil {
 		t.Fatal(err)
 	}
 	them, _ := yesline.NewPhone(to)
 	if h.callee, err = h.People.Meet(t.Context(), h.program, them); err != nil {
 		t.Fatal(err)
 	}
-	h.account = fmt.Sprintf("<sip:%s@%s>;auth_user=%s;auth_pass=%s;regint=0;audio_codecs=pcmu,pcma", made.Username, cfg.SIP, made.Username, made.Password.Bytes())
+	h.account = fmt.Sprintf("<sip:%s@%s>;auth_user=%s;auth_pass=%s;regint=0;audio_codecs=pcmu,pcma", user, cfg.SIP, user, password.Bytes())
 	return h
 }
 

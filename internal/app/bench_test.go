@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,10 +21,13 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/access"
 	"yesline/internal/app"
 	"yesline/internal/audio"
 	"yesline/internal/consent"
 	"yesline/internal/phone"
+	"yesline/internal/playback"
+	"yesline/internal/session"
 	"yesline/internal/vault"
 )
 
@@ -33,7 +38,7 @@ const measured = "YESLINE_BENCH_HOUSE"
 
 // offer is what the measured house tells those who measure it.
 type offer struct {
-	URL, Track, Token, SIP string
+	URL, Track, Cookie, Ticket, SIP string
 	Phones                 []account
 }
 
@@ -42,6 +47,7 @@ type account struct{ User, Password string }
 const (
 	benchSeconds = 600 // length of the recording that is served
 	benchCalls   = 40
+	benchAgent   = "bench"
 )
 
 // TestHouseToMeasure is no test: it serves until its standard input ends.
@@ -82,7 +88,20 @@ func TestHouseToMeasure(t *testing.T) {
 		o.Phones = append(o.Phones, account{user, string(password.Bytes())})
 	}
 	o.Track = string(seal(t, a, program, people[0], people[1]))
-	if o.Token, err = a.Sessions.LinkFor(ctx, program, people[0]); err != nil {
+	token, err := a.Sessions.LinkFor(ctx, program, people[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var who session.Principal
+	if o.Cookie, who, err = a.Sessions.Redeem(ctx, token); err != nil {
+		t.Fatal(err)
+	}
+	permit, err := a.Gate.Ask(ctx, who, access.Listen, access.Object{Kind: "track", ID: o.Track}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("agent:" + benchAgent)) // as web marks a browser
+	if o.Ticket, _, err = a.Tickets.Issue(ctx, permit, playback.Play, hex.EncodeToString(sum[:12])); err != nil {
 		t.Fatal(err)
 	}
 	line, _ := json.Marshal(o)
@@ -193,22 +212,17 @@ func cpuTime(b *testing.B, pid int) time.Duration {
 // entry, checking against the log and decryption, by 16 clients at once.
 func BenchmarkRange64KiB(b *testing.B) {
 	o, pid := measuredHouse(b, "127.0.0.1:9")
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	signIn, err := client.Post(o.URL+"/in/"+o.Token, "", nil)
-	if err != nil || len(signIn.Cookies()) == 0 {
-		b.Fatal("signing in", err)
-	}
-	signIn.Body.Close()
-	cookie := signIn.Cookies()[0]
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	const window, clients = 64 << 10, 16
-	get := func(n int64) error {
+	get := func(n int64, ticket *string) error {
 		from := 44 + n*window%(benchSeconds*16000-window)
 		r, err := http.NewRequestWithContext(context.Background(), "GET", o.URL+"/tracks/"+o.Track+"/audio", nil)
 		if err != nil {
 			return err
 		}
-		r.AddCookie(cookie)
+		r.AddCookie(&http.Cookie{Name: "yesline", Value: o.Cookie})
+		r.AddCookie(&http.Cookie{Name: "yesline-ticket", Value: *ticket})
+		r.Header.Set("User-Agent", benchAgent)
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+window-1))
 		answer, err := client.Do(r)
 		if err != nil {
@@ -219,9 +233,13 @@ func BenchmarkRange64KiB(b *testing.B) {
 		if err == nil && (size != window || answer.StatusCode != http.StatusPartialContent) {
 			err = fmt.Errorf("%d bytes with status %d", size, answer.StatusCode)
 		}
+		for _, slid := range answer.Cookies() {
+			*ticket = slid.Value
+		}
 		return err
 	}
-	if err := get(0); err != nil {
+	first := o.Ticket
+	if err := get(0, &first); err != nil {
 		b.Fatal(err)
 	}
 	b.SetBytes(window)
@@ -232,9 +250,10 @@ func BenchmarkRange64KiB(b *testing.B) {
 	waits := make([][]time.Duration, clients)
 	for c := range clients {
 		running.Go(func() {
+			ticket := first
 			for n := range next {
 				began := time.Now()
-				if err := get(n); err != nil {
+				if err := get(n, &ticket); err != nil {
 					b.Error(err)
 				}
 				waits[c] = append(waits[c], time.Since(began))

@@ -1,10 +1,10 @@
 package app
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,11 +13,12 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"yesline"
+	"yesline/internal/notify/desk"
 )
 
 // Config is everything a house is told from outside. It is read once, from a
 // TOML file, then the environment (YESLINE_DATA...), then flags. It holds no
-// secret: the root key is a file.
+// secret: the root key, TLS keys and the SMS secret are files.
 type Config struct {
 	Data    string `toml:"data"`     // folder of the databases and objects; made if absent
 	RootKey string `toml:"root_key"` // file of the root key; default Data/root.key, made for an empty house
@@ -27,10 +28,15 @@ type Config struct {
 	KeysDB    string `toml:"keys_db"`
 	ContentDB string `toml:"content_db"`
 
-	HTTP string `toml:"http"` // where the pages listen: "127.0.0.1:8080"
-	URL  string `toml:"url"`  // how people reach them: "http://localhost:8080"
-	SIP  string `toml:"sip"`  // where phones and the trunk reach us, UDP: "127.0.0.1:5060"
+	HTTP  string `toml:"http"`  // where the pages listen: "127.0.0.1:8080"
+	URL   string `toml:"url"`   // how people reach them, and the one Host that is answered: "http://localhost:8080"
+	TLS   TLS    `toml:"tls"`   // certificates from files
+	ACME  ACME   `toml:"acme"`  // or from an authority
+	Proxy Proxy  `toml:"proxy"` // who may say for whom it asks
+	Pages Pages  `toml:"pages"` // limits of connections
+	SMS   SMS    `toml:"sms"`   // how codes reach people
 
+	SIP      string    `toml:"sip"`   // where phones and the trunk reach us, UDP: "127.0.0.1:5060"
 	Realm    string    `toml:"realm"` // of SIP passwords; changing it ends all devices
 	Media    Media     `toml:"media"` // RTP
 	Trunk    Trunk     `toml:"trunk"` // the way to other telephones
@@ -38,6 +44,49 @@ type Config struct {
 	Urgent   Emergency `toml:"emergency"`
 	Program  Program   `toml:"program"`  // made when the house is empty
 	Insecure bool      `toml:"insecure"` // plain HTTP, SIP and RTP beyond loopback, knowingly
+
+	// Desk is where a demo's codes go, for its outbox page. Nothing outside the
+	// program can set it.
+	Desk *desk.Desk `toml:"-"`
+}
+
+// TLS names the files of a certificate and its key, both PEM. They are read
+// again when they change.
+type TLS struct {
+	Certificate string `toml:"certificate"` // the whole chain, our own first
+	Key         string `toml:"key"`         // not readable by everybody
+	Redirect    string `toml:"redirect"`    // where plain HTTP is sent on to HTTPS: "0.0.0.0:80"; "" for nowhere
+}
+
+// ACME has an authority make and renew the certificate (RFC 8555).
+type ACME struct {
+	Agree     bool   `toml:"agree"`     // to the authority's terms; false: no ACME
+	Contact   string `toml:"contact"`   // a mail address that the authority may write to
+	Directory string `toml:"directory"` // default Let's Encrypt
+	Roots     string `toml:"roots"`     // PEM file of what the directory's own certificate hangs on, for a private authority
+}
+
+// Proxy is what stands before the pages. What others say about whom they ask
+// for is not believed.
+type Proxy struct {
+	From   []string `toml:"from"`   // its addresses or prefixes
+	Header string   `toml:"header"` // the one header it writes: "x-forwarded-for" (default) or "forwarded" (RFC 7239)
+}
+
+// Pages are limits of connections to the pages.
+type Pages struct {
+	Connections int `toml:"connections"` // at once
+	PerAddress  int `toml:"per_address"` // at once from one IPv4 address or IPv6 /64; a proxy has no limit of its own
+}
+
+// SMS is the provider that codes are sent by. Without a URL nobody can prove a
+// number, and people come by invitation only.
+type SMS struct {
+	URL        string `toml:"url"`
+	SecretFile string `toml:"secret_file"` // what we sign our requests with, 16 bytes and more
+	From       string `toml:"from"`        // the sender that people see
+	Twilio     string `toml:"twilio"`      // the account (AC...) of a provider that takes Twilio's form; "" for our JSON
+	PerDay     int    `toml:"per_day"`     // messages of one program
 }
 
 // Media is where sound is received: an address and a range of UDP ports.
@@ -78,6 +127,9 @@ type Program struct {
 func Defaults() Config {
 	return Config{
 		Data: "yesline-data", HTTP: "127.0.0.1:8080", URL: "http://localhost:8080", SIP: "127.0.0.1:5060", Realm: "yesline",
+		Proxy:   Proxy{Header: byXForwardedFor},
+		Pages:   Pages{Connections: 4096, PerAddress: 256},
+		SMS:     SMS{PerDay: 1000},
 		Media:   Media{IP: "127.0.0.1", FromPort: 30000, ToPort: 39999},
 		Calls:   Calls{Most: 500, MaxSeconds: 4 * 3600},
 		Urgent:  Emergency{Numbers: []string{"911", "112", "999", "000", "110", "119", "08"}},
@@ -87,14 +139,23 @@ func Defaults() Config {
 
 // Read reads a TOML file over c. An unknown key is refused by name.
 func (c *Config) Read(path string) error {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
-	if info.Size() > 1<<20 {
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, smallMost+1))
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(text) > smallMost {
 		return fmt.Errorf("the configuration is over 1 MiB: %w", yesline.Invalid)
 	}
-	meta, err := toml.DecodeFile(path, c)
+	return c.read(string(text))
+}
+
+func (c *Config) read(text string) error {
+	meta, err := toml.Decode(text, c)
 	if wrong := (toml.ParseError{}); errors.As(err, &wrong) { // its own text repeats what stands there
 		return fmt.Errorf("the configuration cannot be read at line %d (%s): %w", wrong.Position.Line, wrong.LastKey, yesline.Invalid)
 	}
@@ -112,6 +173,8 @@ func (c *Config) Environment(lookup func(string) (string, bool)) {
 	for name, to := range map[string]*string{
 		"YESLINE_DATA": &c.Data, "YESLINE_ROOT_KEY": &c.RootKey, "YESLINE_HTTP": &c.HTTP, "YESLINE_URL": &c.URL, "YESLINE_SIP": &c.SIP,
 		"YESLINE_PEOPLE_DB": &c.PeopleDB, "YESLINE_KEYS_DB": &c.KeysDB, "YESLINE_CONTENT_DB": &c.ContentDB, "YESLINE_TRUNK": &c.Trunk.Address,
+		"YESLINE_TLS_CERTIFICATE": &c.TLS.Certificate, "YESLINE_TLS_KEY": &c.TLS.Key, "YESLINE_TLS_REDIRECT": &c.TLS.Redirect,
+		"YESLINE_SMS_URL": &c.SMS.URL, "YESLINE_SMS_SECRET_FILE": &c.SMS.SecretFile,
 	} {
 		if v, ok := lookup(name); ok {
 			*to = v
@@ -128,51 +191,29 @@ func (c *Config) complete() {
 			*to = "sqlite:" + filepath.Join(c.Data, name+".db")
 		}
 	}
+	c.URL = strings.TrimRight(c.URL, "/")
+	c.Proxy.Header = strings.ToLower(c.Proxy.Header)
 }
 
-// Check says everything that is wrong or unsafe at once.
-func (c *Config) Check() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Data == "" {
-		wrong("data: name a folder")
-	}
-	for name, address := range map[string]string{"http": c.HTTP, "sip": c.SIP} {
-		if !c.Insecure && !loopback(address) {
-			wrong("%s listens beyond this machine without TLS: use a loopback address behind a TLS proxy, or set insecure = true knowingly", name)
-		}
-	}
-	if ip, err := netip.ParseAddr(c.Media.IP); err != nil {
-		wrong("media.ip: not an address")
-	} else if !c.Insecure && !ip.IsLoopback() {
-		wrong("media.ip receives unencrypted sound beyond this machine: set insecure = true knowingly")
-	}
-	if c.Media.FromPort < 1024 || c.Media.ToPort > 65535 || c.Media.ToPort-c.Media.FromPort < 4 {
-		wrong("media: from_port to to_port must lie in 1024 to 65535 and hold at least 5 ports")
-	}
-	if c.Calls.Most < 1 || c.Calls.MaxSeconds < 1 || c.Calls.MaxSeconds > 4*3600 {
-		wrong("calls: most is at least 1, max_seconds 1 to 14400")
-	}
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
-		wrong("url: like https://calls.example.org")
-	}
-	if c.Urgent.Carried && c.Trunk.Address == "" {
-		wrong("emergency.carried: there is no trunk to carry them")
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("the configuration is %w: %w", yesline.Invalid, errors.Join(errs...))
-	}
-	return nil
-}
+// byTLS reports whether the pages end TLS themselves.
+func (c Config) byTLS() bool { return c.TLS.Certificate != "" || c.TLS.Key != "" || c.ACME.Agree }
 
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
+// Host is the name that people reach the pages by, without a port and in lower
+// case; "" when the URL has none.
+func (c Config) Host() string {
+	u, err := url.Parse(c.URL)
 	if err != nil {
-		return false
+		return ""
 	}
-	if host == "localhost" {
-		return true
+	return strings.ToLower(u.Hostname())
+}
+
+// Secret reads what requests to the provider are signed with: the file's text
+// without the ends of lines after it.
+func (s SMS) Secret() (yesline.Secret, error) {
+	data, err := readSmall("sms.secret_file", s.SecretFile, othersMay)
+	if err != nil {
+		return yesline.Secret{}, err
 	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
+	return yesline.NewSecret(bytes.TrimRight(data, "\r\n")), nil
 }

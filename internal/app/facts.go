@@ -20,7 +20,56 @@ const (
 func (a *App) facts() map[string]access.Loader {
 	return map[string]access.Loader{
 		"call": a.callFacts, "track": a.trackFacts, "person": a.personFacts, "receipt": a.receiptFacts, "program": a.programFacts,
+		"account": a.accountFacts, "session": a.belongingFacts("session"), "passkey": a.belongingFacts("passkey"),
+		"key": a.belongingFacts("key"), "device": a.belongingFacts("device"), "case": a.caseFacts, "staff": a.staffFacts,
 	}
+}
+
+func (a *App) caseFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	return a.Cases.Facts(ctx, ids)
+}
+
+func (a *App) belongingFacts(kind string) access.Loader {
+	return func(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+		held, err := a.Sessions.Holders(ctx, kind, ids)
+		if err != nil {
+			return nil, err
+		}
+		facts := make(map[string]access.Facts, len(held))
+		for id, h := range held {
+			facts[id] = access.Facts{Program: h.Program, Account: h.Account}
+		}
+		return facts, nil
+	}
+}
+
+// accountFacts are those of a person's account, or of a colleague's.
+func (a *App) accountFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	return each(ids, func(id string) (access.Facts, error) {
+		if yesline.IsID("stf", id) {
+			c, err := a.Sessions.ColleagueByID(ctx, yesline.StaffID(id))
+			return access.Facts{Program: c.Program, Account: id}, err
+		}
+		program, err := a.People.Program(ctx, yesline.PersonID(id))
+		return access.Facts{Program: program, Account: id}, err
+	})
+}
+
+func (a *App) staffFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	return each(ids, func(id string) (access.Facts, error) {
+		c, err := a.Sessions.ColleagueByID(ctx, yesline.StaffID(id))
+		return access.Facts{Program: c.Program, Account: id, Role: c.Role}, err
+	})
+}
+
+// openTo tells which officers have an open case about an object. An absent one
+// costs the same look, which is into memory.
+func (a *App) openTo(ctx context.Context, kind string, ids []string) (map[access.Object][]string, error) {
+	objects := make([]access.Object, len(ids))
+	for i, id := range ids {
+		objects[i] = access.Object{Kind: kind, ID: id}
+	}
+	return a.Cases.OpenTo(ctx, objects)
 }
 
 func (a *App) callFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
@@ -28,9 +77,13 @@ func (a *App) callFacts(ctx context.Context, ids []string) (map[string]access.Fa
 	if err != nil {
 		return nil, err
 	}
+	open, err := a.openTo(ctx, "call", ids)
+	if err != nil {
+		return nil, err
+	}
 	facts := map[string]access.Facts{}
 	for id, c := range calls {
-		f := access.Facts{Program: c.Program}
+		f := access.Facts{Program: c.Program, OpenTo: open[access.Object{Kind: "call", ID: id}]}
 		for _, p := range c.Parties {
 			f.Parties = append(f.Parties, p.Person)
 		}
@@ -60,10 +113,18 @@ func (a *App) trackFacts(ctx context.Context, ids []string) (map[string]access.F
 	if err != nil {
 		return nil, err
 	}
+	names := make([]string, len(calls))
+	for i, c := range calls {
+		names[i] = string(c)
+	}
+	open, err := a.openTo(ctx, "call", names)
+	if err != nil {
+		return nil, err
+	}
 	facts := map[string]access.Facts{}
 	for id, t := range tracks {
 		s := all[t.Call][t.Person]
-		f := access.Facts{Program: t.Program, Owner: t.Person, Generation: s.Generation,
+		f := access.Facts{Program: t.Program, Owner: t.Person, Generation: s.Generation, OpenTo: open[access.Object{Kind: "call", ID: string(t.Call)}],
 			Kept: s.Kept() && t.State != "destroyed"}
 		for person := range all[t.Call] {
 			f.Parties = append(f.Parties, person)
@@ -77,9 +138,13 @@ func (a *App) trackFacts(ctx context.Context, ids []string) (map[string]access.F
 }
 
 func (a *App) personFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	open, err := a.openTo(ctx, "person", ids)
+	if err != nil {
+		return nil, err
+	}
 	return each(ids, func(id string) (access.Facts, error) {
 		program, err := a.People.Program(ctx, yesline.PersonID(id))
-		return access.Facts{Program: program, Owner: yesline.PersonID(id)}, err
+		return access.Facts{Program: program, Owner: yesline.PersonID(id), OpenTo: open[access.Object{Kind: "person", ID: id}]}, err
 	})
 }
 

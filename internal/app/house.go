@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"yesline"
@@ -13,23 +14,43 @@ import (
 	"yesline/internal/audit"
 	"yesline/internal/capture"
 	"yesline/internal/consent"
-	"yesline/internal/people"
 	"yesline/internal/session"
 	"yesline/internal/vault"
 	"yesline/internal/web"
 )
 
 // house hands the web its rooms.
-func (a *App) house() web.House {
+func (a *App) house(answers *web.Answers) web.House {
 	return web.House{
-		Log: a.Report, Secure: len(a.Config.URL) > 6 && a.Config.URL[:6] == "https:", LogKey: a.Log.VerifierKey(),
-		Redeem: a.Sessions.Redeem, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.ask, AskSet: a.Gate.AskSet,
+		Log: a.Report, Secure: strings.HasPrefix(a.Config.URL, "https:"), LogKey: a.Log.VerifierKey(),
+		RedeemAny: a.Sessions.RedeemAny, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.ask, AskSet: a.Gate.AskSet,
+		Accounts: a.accounts(), Joining: a.joining(), Work: a.work(),
+		Tickets: web.Tickets{Issue: a.Tickets.Issue, Check: a.Tickets.Check, Slide: a.Tickets.Slide},
+		Outbox:  a.outbox(),
+		API: web.API{WhoKey: a.Sessions.WhoKey, WhoKeyID: a.Sessions.WhoKeyID, KeyOf: a.Tickets.KeyOf,
+			Address: a.Config.ClientAddress, Answers: answers},
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
 		Set: a.Consent.Set, Withdraw: a.withdraw,
 		Seconds: a.Player.Seconds, Window: a.Player.Window, Peaks: a.Player.Peaks,
 		About: a.about, Receipts: a.receipts, Receipt: a.receipt,
 		Reveal: a.People.Reveal,
-		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number, Invite: a.Invite,
+		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number,
+		Invite: func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone, _ bool) (web.Invitation, error) {
+			return a.Invite(ctx, permit, program, phone)
+		},
+	}
+}
+
+// outbox is what a demo would have sent; nil in every other house.
+func (a *App) outbox() func() []web.Message {
+	if a.Config.Desk == nil {
+		return nil
+	}
+	return func() (all []web.Message) {
+		for _, m := range a.Config.Desk.Sheets() {
+			all = append(all, web.Message{At: m.At, To: m.Mask, Text: m.Text})
+		}
+		return all
 	}
 }
 
@@ -179,47 +200,4 @@ func (a *App) programs(ctx context.Context) ([]web.Program, error) {
 		views = append(views, web.Program{ID: t.ID, Name: t.Name})
 	}
 	return views, err
-}
-
-// Invite makes a contributor of a person of whom there is nothing yet: gives
-// them a sign-in link and a SIP phone, shown once. Somebody with a call, a
-// link, a session or a phone is yesline.Conflict: whoever asks would become
-// them, and knowing a number is no proof of it.
-func (a *App) Invite(ctx context.Context, permit access.Permit, id yesline.ProgramID, phone yesline.Phone, md5Too bool) (web.Invitation, error) {
-	if _, err := permit.Allows(access.Invite, "program", string(id)); err != nil {
-		return web.Invitation{}, err
-	}
-	person, err := a.People.Meet(ctx, id, phone)
-	if err != nil {
-		return web.Invitation{}, err
-	}
-	masks, err := a.People.Masks(ctx, []yesline.PersonID{person})
-	if err != nil {
-		return web.Invitation{}, err
-	}
-	calls, _, err := a.Capture.Calls(ctx, person, "", 1)
-	if err != nil {
-		return web.Invitation{}, err
-	}
-	if len(calls) > 0 {
-		return web.Invitation{}, fmt.Errorf("inviting a person who had calls: %w", yesline.Conflict)
-	}
-	made, err := a.Sessions.Invite(ctx, permit.Who(), id, person, md5Too)
-	if err != nil {
-		return web.Invitation{}, err
-	}
-	server := ""
-	if a.Phones != nil {
-		server = a.Phones.Address().String()
-	}
-	return web.Invitation{Token: made.Token, Server: server, Username: made.Username, Password: made.Password, Mask: masks[person]}, nil
-}
-
-// Number reads a number as the first program's people write it.
-func (a *App) Number(ctx context.Context, id yesline.ProgramID, s string) (yesline.Phone, error) {
-	terms, err := a.Programs.Terms(ctx, id)
-	if err != nil {
-		return yesline.Phone{}, err
-	}
-	return people.Parse(s, terms.Country)
 }

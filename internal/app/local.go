@@ -15,6 +15,7 @@ import (
 
 	"yesline"
 	"yesline/internal/audit"
+	"yesline/internal/playback"
 	"yesline/internal/session"
 	"yesline/internal/web"
 )
@@ -105,8 +106,47 @@ func (c *Client) VerifyLog(ctx context.Context) (audit.Report, error) {
 	return r, c.do(ctx, http.MethodGet, "/local/log", nil, &r)
 }
 
+// RevokeTickets recalls what is meant by exactly one of the four, the zero value
+// being none, and gives the entry of the log that tells of it.
+func (c *Client) RevokeTickets(ctx context.Context, all bool, object, session string, since time.Time) (entry string, err error) {
+	what := playback.Revocation{All: all, Object: object, Since: since}
+	if yesline.IsID("key", session) {
+		what.Key = yesline.KeyID(session)
+	} else {
+		what.Session = yesline.SessionID(session)
+	}
+	body, err := json.Marshal(what)
+	if err != nil {
+		return "", err
+	}
+	var done playback.Contained
+	err = c.do(ctx, http.MethodPost, "/local/tickets/revoke", bytes.NewReader(body), &done)
+	return string(done.Entry), err
+}
+
+// RotateTicketKeys gives a program, or each if it is "", a new key.
+func (c *Client) RotateTicketKeys(ctx context.Context, program string) (entries []string, err error) {
+	programs := []web.LocalProgram{{ID: yesline.ProgramID(program)}}
+	if program == "" {
+		if err := c.do(ctx, http.MethodGet, "/local/programs", nil, &programs); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range programs {
+		if !yesline.IsID("prg", string(p.ID)) {
+			return entries, fmt.Errorf("a program has an id of the form prg_…: %w", yesline.Invalid)
+		}
+		var done playback.Contained
+		if err := c.do(ctx, http.MethodPost, "/local/programs/"+string(p.ID)+"/tickets/rotate", nil, &done); err != nil {
+			return entries, err
+		}
+		entries = append(entries, string(done.Entry))
+	}
+	return entries, nil
+}
+
 // Invite adds a contributor to the oldest program.
-func (c *Client) Invite(ctx context.Context, number string, md5 bool) (web.LocalInvited, error) {
+func (c *Client) Invite(ctx context.Context, number string) (web.LocalInvited, error) {
 	var made web.LocalInvited
 	var programs []web.LocalProgram
 	if err := c.do(ctx, http.MethodGet, "/local/programs", nil, &programs); err != nil {
@@ -115,7 +155,7 @@ func (c *Client) Invite(ctx context.Context, number string, md5 bool) (web.Local
 	if len(programs) == 0 {
 		return made, fmt.Errorf("a program to invite to: %w", yesline.NotFound)
 	}
-	body, err := json.Marshal(web.LocalInvite{Number: number, MD5: md5})
+	body, err := json.Marshal(web.LocalInvite{Number: number})
 	if err != nil {
 		return made, err
 	}

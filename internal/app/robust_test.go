@@ -87,15 +87,11 @@ func newHome(t *testing.T, folder string) *home {
 			t.Fatal(err)
 		}
 	}
-	permit, err := h.Gate.Ask(t.Context(), session.Local(0), access.Invite, access.Object{Kind: "program", ID: string(h.program)}, nil)
+	_, user, password, err := h.Sessions.AddDevice(t.Context(), h.program, h.people[0], false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := h.Invite(t.Context(), permit, h.program, numbers[0], false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.caller = h.phone(phone.Config{Listen: "127.0.0.1:0", User: made.Username, Password: string(made.Password.Bytes())})
+	h.caller = h.phone(phone.Config{Listen: "127.0.0.1:0", User: user, Password: string(password.Bytes())})
 	h.callee = h.phone(phone.Config{Listen: "127.0.0.1:0", User: calleeNumber[1:]})
 	trunk.Connect(calleeNumber, h.callee)
 	return h
@@ -524,6 +520,14 @@ func (v *visitor) do(method, path, window string) (code int, to string, body []b
 	return answer.StatusCode, answer.Header.Get("Location"), body, err
 }
 
+// opens looks at the page of a call, which gives the tickets to play it.
+func (v *visitor) opens(k *talk) {
+	v.h.t.Helper()
+	if code, _, _, err := v.do("GET", "/calls/"+string(k.id), ""); err != nil || code != http.StatusOK {
+		v.h.t.Fatalf("the page of the call answers %d, %v", code, err)
+	}
+}
+
 // gone checks that nothing of a destroyed track is left, and that the receipt
 // of it verifies.
 func (k *talk) gone(v *visitor, r vault.Recorded, receipt string) {
@@ -557,6 +561,7 @@ func TestWithdrawingWhilePlaying(t *testing.T) {
 	k := h.recorded(5*time.Second, "ann", "bob")
 	v, mine, theirs := h.browser(h.people[0]), k.of(h.people[0]), k.of(h.people[1])
 	path := "/tracks/" + string(mine.ID) + "/audio"
+	v.opens(k)
 
 	type window struct {
 		began, ended time.Time
@@ -666,6 +671,7 @@ func TestWithdrawingOnAFullDisk(t *testing.T) {
 	h := newHome(t, folder)
 	k := h.recorded(3*time.Second, "ann", "bob")
 	v, mine := h.browser(h.people[0]), k.of(h.people[0])
+	v.opens(k)
 	free := fill(t, folder)
 
 	for _, path := range []string{"/calls/" + string(k.id), "/tracks/" + string(mine.ID) + "/audio"} {

@@ -40,7 +40,7 @@ type Party struct {
 
 // Evidence is how an answer came about. It holds no sound of the person.
 type Evidence struct {
-	Channel      string // "keypad", "page", "call" (the phone said nothing)
+	Channel      string // "keypad", "page", "call" (the phone said nothing), "terms"
 	Prompt       string // which prompt or text was given
 	PromptSHA256 string // of its bytes, in hex
 	Language     string // "en"
@@ -99,7 +99,8 @@ func Open(ctx context.Context, content *db.DB, log *audit.Log, jobs *db.Jobs, pr
 }
 
 // Open opens a call's consent: who is in it and which rule holds. Nothing is
-// allowed until somebody answers.
+// allowed until somebody answers; who chose in the terms never to be recorded
+// has answered.
 func (c *Consent) Open(ctx context.Context, call yesline.CallID, id yesline.ProgramID, parties []Party) error {
 	terms, err := c.programs.Terms(ctx, id)
 	if err != nil {
@@ -118,6 +119,9 @@ func (c *Consent) Open(ctx context.Context, call yesline.CallID, id yesline.Prog
 		for _, p := range parties {
 			if _, err := tx.Exec(ctx, `INSERT INTO consent_standings (call, person, purpose, state, at) VALUES ($1, $2, $3, '', $4)`,
 				string(call), string(p.Person), string(Record), now); err != nil {
+				return err
+			}
+			if err := c.keepOut(ctx, tx, call, p.Person, now); err != nil {
 				return err
 			}
 		}
@@ -221,7 +225,10 @@ func (c *Consent) change(ctx context.Context, call yesline.CallID, person yeslin
 		if err != nil || to == now {
 			return err
 		}
-		return c.set(ctx, tx, call, person, leg, Record, to, ev, string(person))
+		if err := c.set(ctx, tx, call, person, leg, Record, to, ev, string(person)); err != nil || to != Yes {
+			return err
+		}
+		return c.carryOver(ctx, tx, call, person, leg, ev.AtMillis)
 	})
 	if err != nil {
 		return fmt.Errorf("keeping an answer: %w", err)
@@ -422,7 +429,7 @@ func (c *Consent) History(ctx context.Context, call yesline.CallID) ([]Event, er
 // Forget removes a person's consent records; their voices are destroyed first.
 func (c *Consent) Forget(ctx context.Context, person yesline.PersonID) error {
 	return c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		for _, table := range []string{"consent_events", "consent_standings"} {
+		for _, table := range []string{"consent_events", "consent_standings", "consent_terms"} {
 			if _, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE person = $1`, string(person)); err != nil {
 				return err
 			}

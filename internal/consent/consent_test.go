@@ -33,8 +33,13 @@ type room struct {
 
 func open(t *testing.T, oneSided bool, places ...string) *room {
 	t.Helper()
+	return openOn(t, dbtest.SQLite(t), oneSided, places...)
+}
+
+func openOn(t *testing.T, open func(string) *db.DB, oneSided bool, places ...string) *room {
+	t.Helper()
 	ctx := t.Context()
-	r := &room{House: keystest.Open(t, dbtest.SQLite(t)), call: yesline.NewCallID()}
+	r := &room{House: keystest.Open(t, open), call: yesline.NewCallID()}
 	programs, err := program.Open(ctx, r.Content, r.Log, r.Keys.AddProgram)
 	if err != nil {
 		t.Fatal(err)
@@ -125,27 +130,27 @@ func (r *room) mayRecord(t *testing.T, person yesline.PersonID, want bool) {
 }
 
 func TestStrictNeedsEverybodysYes(t *testing.T) {
-	t.Parallel()
-	r := open(t, false)
-	r.mayRecord(t, r.ann, false)
-	r.says(t, r.ann, true)
-	r.mayRecord(t, r.ann, false)
-	r.says(t, r.bob, true)
-	r.mayRecord(t, r.ann, true)
-	r.mayRecord(t, r.bob, true)
+	each(t, func(t *testing.T, r *room) {
+		r.mayRecord(t, r.ann, false)
+		r.says(t, r.ann, true)
+		r.mayRecord(t, r.ann, false)
+		r.says(t, r.bob, true)
+		r.mayRecord(t, r.ann, true)
+		r.mayRecord(t, r.bob, true)
+	})
 }
 
 func TestOneNoMeansNoBytesOfAnyone(t *testing.T) {
-	t.Parallel()
-	r := open(t, false)
-	r.says(t, r.ann, true)
-	r.says(t, r.bob, false)
-	r.mayRecord(t, r.ann, false)
-	r.mayRecord(t, r.bob, false)
-	err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: r.bob, Purpose: consent.Record, Yes: true, Evidence: pressed("1")})
-	if !errors.Is(err, yesline.Conflict) {
-		t.Errorf("a yes after a no: %v", err)
-	}
+	each(t, func(t *testing.T, r *room) {
+		r.says(t, r.ann, true)
+		r.says(t, r.bob, false)
+		r.mayRecord(t, r.ann, false)
+		r.mayRecord(t, r.bob, false)
+		err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: r.bob, Purpose: consent.Record, Yes: true, Evidence: pressed("1")})
+		if !errors.Is(err, yesline.Conflict) {
+			t.Errorf("a yes after a no: %v", err)
+		}
+	})
 }
 
 func TestOneSidedNeedsProgramAndBothPlaces(t *testing.T) {
@@ -216,74 +221,74 @@ func (r *room) withdraw(t *testing.T, person yesline.PersonID) {
 }
 
 func TestWithdrawingShredsAndLeavesTheOther(t *testing.T) {
-	t.Parallel()
-	r := open(t, false)
-	r.says(t, r.ann, true)
-	r.says(t, r.bob, true)
-	page := consent.Evidence{Channel: "page", AtMillis: time.Now().UnixMilli()}
-	if err := r.Set(t.Context(), r.permit(t, r.ann, access.Allow), r.call, consent.Share, page); err != nil {
-		t.Fatal(err)
-	}
-	before, err := r.Of(t.Context(), r.call, r.ann)
-	if err != nil || !before.Share || !before.Kept() {
-		t.Fatalf("%+v %v", before, err)
-	}
-	r.withdraw(t, r.ann)
-	after, err := r.Of(t.Context(), r.call, r.ann)
-	if err != nil || after.Share || after.Kept() || after.Generation == before.Generation {
-		t.Errorf("ann after: %+v %v", after, err)
-	}
-	if bob, err := r.Of(t.Context(), r.call, r.bob); err != nil || !bob.Kept() {
-		t.Errorf("bob after: %+v %v", bob, err)
-	}
-	if _, err := r.Kept(t.Context(), r.call, r.ann); !errors.Is(err, yesline.Denied) {
-		t.Errorf("deriving from a withdrawn voice: %v", err)
-	}
-	want := string(r.call) + "/" + string(r.ann)
-	for range 100 {
-		if r.shredded.Load() == want {
-			return
+	each(t, func(t *testing.T, r *room) {
+		r.says(t, r.ann, true)
+		r.says(t, r.bob, true)
+		page := consent.Evidence{Channel: "page", AtMillis: time.Now().UnixMilli()}
+		if err := r.Set(t.Context(), r.permit(t, r.ann, access.Allow), r.call, consent.Share, page); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Errorf("the job that destroys the voice did not run: %v", r.shredded.Load())
+		before, err := r.Of(t.Context(), r.call, r.ann)
+		if err != nil || !before.Share || !before.Kept() {
+			t.Fatalf("%+v %v", before, err)
+		}
+		r.withdraw(t, r.ann)
+		after, err := r.Of(t.Context(), r.call, r.ann)
+		if err != nil || after.Share || after.Kept() || after.Generation == before.Generation {
+			t.Errorf("ann after: %+v %v", after, err)
+		}
+		if bob, err := r.Of(t.Context(), r.call, r.bob); err != nil || !bob.Kept() {
+			t.Errorf("bob after: %+v %v", bob, err)
+		}
+		if _, err := r.Kept(t.Context(), r.call, r.ann); !errors.Is(err, yesline.Denied) {
+			t.Errorf("deriving from a withdrawn voice: %v", err)
+		}
+		want := string(r.call) + "/" + string(r.ann)
+		for range 100 {
+			if r.shredded.Load() == want {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Errorf("the job that destroys the voice did not run: %v", r.shredded.Load())
+	})
 }
 
 // A no on the keypad after a yes takes the yes back.
 func TestTwoAfterOneDestroys(t *testing.T) {
-	t.Parallel()
-	r := open(t, false)
-	r.says(t, r.ann, true)
-	r.says(t, r.ann, false)
-	if s, err := r.Of(t.Context(), r.call, r.ann); err != nil || s.Record != consent.Withdrawn {
-		t.Errorf("%+v %v", s, err)
-	}
+	each(t, func(t *testing.T, r *room) {
+		r.says(t, r.ann, true)
+		r.says(t, r.ann, false)
+		if s, err := r.Of(t.Context(), r.call, r.ann); err != nil || s.Record != consent.Withdrawn {
+			t.Errorf("%+v %v", s, err)
+		}
+	})
 }
 
 func TestPermitsAreForOneVerbAndCall(t *testing.T) {
-	t.Parallel()
-	r := open(t, false)
-	r.says(t, r.ann, true)
-	page := consent.Evidence{Channel: "page", AtMillis: time.Now().UnixMilli()}
-	view, allow := r.permit(t, r.ann, access.View), r.permit(t, r.ann, access.Allow)
-	for name, try := range map[string]func() error{
-		"nothing in hand":   func() error { return r.Set(t.Context(), access.Permit{}, r.call, consent.Share, page) },
-		"another verb":      func() error { return r.Set(t.Context(), view, r.call, consent.Share, page) },
-		"withdraw by allow": func() error { return r.Withdraw(t.Context(), allow, r.call, consent.Record, page) },
-		"another call":      func() error { return r.Set(t.Context(), allow, yesline.NewCallID(), consent.Share, page) },
-	} {
-		if err := try(); !errors.Is(err, yesline.Denied) {
-			t.Errorf("%s: %v", name, err)
+	each(t, func(t *testing.T, r *room) {
+		r.says(t, r.ann, true)
+		page := consent.Evidence{Channel: "page", AtMillis: time.Now().UnixMilli()}
+		view, allow := r.permit(t, r.ann, access.View), r.permit(t, r.ann, access.Allow)
+		for name, try := range map[string]func() error{
+			"nothing in hand":   func() error { return r.Set(t.Context(), access.Permit{}, r.call, consent.Share, page) },
+			"another verb":      func() error { return r.Set(t.Context(), view, r.call, consent.Share, page) },
+			"withdraw by allow": func() error { return r.Withdraw(t.Context(), allow, r.call, consent.Record, page) },
+			"another call":      func() error { return r.Set(t.Context(), allow, yesline.NewCallID(), consent.Share, page) },
+		} {
+			if err := try(); !errors.Is(err, yesline.Denied) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
-	}
-	for _, p := range []consent.Purpose{consent.Record, consent.Derive, "", "sell"} {
-		if err := r.Set(t.Context(), allow, r.call, p, page); !errors.Is(err, yesline.Invalid) {
-			t.Errorf("allowing %q on the page: %v", p, err)
+		for _, p := range []consent.Purpose{consent.Record, consent.Derive, "", "sell"} {
+			if err := r.Set(t.Context(), allow, r.call, p, page); !errors.Is(err, yesline.Invalid) {
+				t.Errorf("allowing %q on the page: %v", p, err)
+			}
 		}
-	}
-	if err := r.Set(t.Context(), r.permit(t, r.bob, access.Allow), r.call, consent.License, page); !errors.Is(err, yesline.Conflict) {
-		t.Errorf("licensing a voice that nobody recorded: %v", err)
-	}
+		if err := r.Set(t.Context(), r.permit(t, r.bob, access.Allow), r.call, consent.License, page); !errors.Is(err, yesline.Conflict) {
+			t.Errorf("licensing a voice that nobody recorded: %v", err)
+		}
+	})
 }
 
 func TestTheZeroGrantAllowsNothing(t *testing.T) {
@@ -353,21 +358,21 @@ func TestStaleNewsRenewsNothing(t *testing.T) {
 }
 
 func TestHistoryKeepsTheEvidence(t *testing.T) {
-	t.Parallel()
-	r := open(t, false)
-	ev := pressed("1")
-	ev.PromptSHA256, ev.FromMillis, ev.ToMillis = "ab12", ev.AtMillis-8000, ev.AtMillis-1000
-	if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: r.ann, Leg: "leg_x", Purpose: consent.Record, Yes: true, Evidence: ev}); err != nil {
-		t.Fatal(err)
-	}
-	events, err := r.History(t.Context(), r.call)
-	if err != nil || len(events) != 1 || events[0].Evidence != ev || events[0].Person != r.ann || events[0].What != consent.Yes {
-		t.Errorf("%+v %v", events, err)
-	}
-	if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: r.bob, Purpose: consent.Record, Yes: true}); !errors.Is(err, yesline.Invalid) {
-		t.Errorf("an answer without evidence: %v", err)
-	}
-	if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: yesline.NewPersonID(), Purpose: consent.Record, Yes: true, Evidence: ev}); !errors.Is(err, yesline.NotFound) {
-		t.Errorf("an answer of somebody else: %v", err)
-	}
+	each(t, func(t *testing.T, r *room) {
+		ev := pressed("1")
+		ev.PromptSHA256, ev.FromMillis, ev.ToMillis = "ab12", ev.AtMillis-8000, ev.AtMillis-1000
+		if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: r.ann, Leg: "leg_x", Purpose: consent.Record, Yes: true, Evidence: ev}); err != nil {
+			t.Fatal(err)
+		}
+		events, err := r.History(t.Context(), r.call)
+		if err != nil || len(events) != 1 || events[0].Evidence != ev || events[0].Person != r.ann || events[0].What != consent.Yes {
+			t.Errorf("%+v %v", events, err)
+		}
+		if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: r.bob, Purpose: consent.Record, Yes: true}); !errors.Is(err, yesline.Invalid) {
+			t.Errorf("an answer without evidence: %v", err)
+		}
+		if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: yesline.NewPersonID(), Purpose: consent.Record, Yes: true, Evidence: ev}); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("an answer of somebody else: %v", err)
+		}
+	})
 }

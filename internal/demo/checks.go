@@ -288,6 +288,9 @@ func (t *talk) hearsOnlyOwn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if code, _, _, err := b.do(ctx, "GET", "/calls/"+string(t.id), ""); err != nil || code != http.StatusOK {
+		return fmt.Errorf("the call's page answers %d, %v", code, err) // it gives the tickets to play
+	}
 	for _, k := range kept {
 		code, _, body, err := b.do(ctx, "GET", "/tracks/"+string(k.ID)+"/audio", "bytes=0-")
 		if err != nil {

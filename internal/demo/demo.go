@@ -18,12 +18,10 @@ import (
 	"time"
 
 	"yesline"
-	"yesline/internal/access"
 	"yesline/internal/app"
+	"yesline/internal/notify/desk"
 	"yesline/internal/phone"
 	"yesline/internal/program"
-	"yesline/internal/session"
-	"yesline/internal/web"
 )
 
 //go:embed speech/*.ul
@@ -111,6 +109,9 @@ func open(ctx context.Context, o Options) (d *Demo, err error) {
 	cfg.SIP = "127.0.0.1:0"
 	cfg.Trunk = app.Trunk{Address: d.trunk.Address(), CallerID: "+12025550100"}
 	cfg.Program = app.Program{Name: "Everyday talk (demo)", Country: "US"}
+	if cfg.Desk, err = desk.New(cfg.Data); err != nil {
+		return nil, err
+	}
 	d.say("opening a house in %s", d.folder)
 	if d.App, err = app.New(ctx, cfg, slog.New(slog.NewJSONHandler(d.logFile, nil))); err != nil {
 		return nil, err
@@ -191,7 +192,8 @@ func (d *Demo) number() (string, yesline.Phone, error) {
 	return n, p, err
 }
 
-// contributor invites somebody, as an operator would, and gives them a phone.
+// contributor is somebody with an account and a phone of ours. How one gets
+// them by oneself, the pages show.
 func (d *Demo) contributor(ctx context.Context, name string, id yesline.ProgramID) (*somebody, error) {
 	who := &somebody{name: name, program: id}
 	number, p, err := d.number()
@@ -199,28 +201,23 @@ func (d *Demo) contributor(ctx context.Context, name string, id yesline.ProgramI
 		return nil, err
 	}
 	who.number = number
-	made, err := d.inviteNumber(ctx, id, p)
-	if err != nil {
-		return nil, err
-	}
-	who.link = "/in/" + made.Token
 	if who.id, err = d.People.Meet(ctx, id, p); err != nil {
 		return nil, err
 	}
+	token, err := d.Sessions.LinkFor(ctx, id, who.id)
+	if err != nil {
+		return nil, err
+	}
+	who.link = "/in/" + token
 	if who.voice, err = d.voice(name); err != nil {
 		return nil, err
 	}
-	who.phone, err = d.newPhone(phone.Config{Listen: "127.0.0.1:0", User: made.Username, Password: string(made.Password.Bytes())})
-	return who, err
-}
-
-func (d *Demo) inviteNumber(ctx context.Context, id yesline.ProgramID, p yesline.Phone) (web.Invitation, error) {
-	operator := session.Local(uint32(os.Getuid()))
-	permit, err := d.Gate.Ask(ctx, operator, access.Invite, access.Object{Kind: "program", ID: string(id)}, nil)
+	_, user, password, err := d.Sessions.AddDevice(ctx, id, who.id, false)
 	if err != nil {
-		return web.Invitation{}, err
+		return nil, err
 	}
-	return d.Invite(ctx, permit, id, p, false)
+	who.phone, err = d.newPhone(phone.Config{Listen: "127.0.0.1:0", User: user, Password: string(password.Bytes())})
+	return who, err
 }
 
 // contact is somebody with an ordinary phone and no account.

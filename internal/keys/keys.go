@@ -79,6 +79,7 @@ type house struct {
 	name   string
 	audit  Data
 	mark   []byte // under which the log marks its rows
+	fields Data   // for what belongs to no program, such as sessions of the house's staff
 	signer note.Signer
 	verify note.Verifier
 	public string // verify, as text
@@ -137,6 +138,13 @@ func (k *Keys) openHouse(ctx context.Context) error {
 		return err
 	}
 	if k.house.mark, err = hkdf.Key(sha256.New, k.house.audit.Bytes(), nil, "yesline/audit/mark/v1", Size); err != nil {
+		return err
+	}
+	fields, err := hkdf.Key(sha256.New, k.house.audit.Bytes(), nil, "yesline/fields/"+Session+"/v1", Size)
+	if err != nil {
+		return err
+	}
+	if k.house.fields, err = dataFrom(fields); err != nil {
 		return err
 	}
 	return k.house.sign(ed25519.NewKeyFromSeed(seed))
@@ -262,7 +270,8 @@ func (k *Keys) cached(name string, life time.Duration, read func() (Data, error)
 }
 
 // SealFor seals a field of another room under the program's key for that
-// purpose (People or Session). The context binds it to its place.
+// purpose (People or Session), or for "" under the house's (Session alone). The
+// context binds it to its place.
 func (k *Keys) SealFor(ctx context.Context, program yesline.ProgramID, purpose string, context, plain []byte) ([]byte, error) {
 	key, err := k.fieldKey(ctx, program, purpose)
 	if err != nil {
@@ -294,6 +303,9 @@ func (k *Keys) MACFor(ctx context.Context, program yesline.ProgramID, purpose st
 func (k *Keys) fieldKey(ctx context.Context, program yesline.ProgramID, purpose string) (Data, error) {
 	if purpose != People && purpose != Index && purpose != Session {
 		return Data{}, fmt.Errorf("no field is sealed for the purpose %q: %w", purpose, yesline.Invalid)
+	}
+	if program == "" && purpose == Session {
+		return k.house.fields, nil
 	}
 	return k.programKey(ctx, program, purpose)
 }

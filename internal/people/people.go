@@ -11,11 +11,10 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nyaruka/phonenumbers"
-	"golang.org/x/time/rate"
-
 	"yesline"
 	"yesline/internal/access"
 	"yesline/internal/audit"
@@ -39,11 +38,14 @@ type People struct {
 	log    *audit.Log
 	keys   *keys.Keys
 	limits limits
+	claims limits
+	swept  atomic.Int64 // when claims were last swept, unix nanoseconds
 }
 
 // Open migrates the people database.
 func Open(ctx context.Context, d *db.DB, log *audit.Log, k *keys.Keys) (*People, error) {
-	return &People{db: d, log: log, keys: k, limits: newLimits(rate.Limit(findRate), findBurst)}, d.Migrate(ctx, "people", migrations)
+	return &People{db: d, log: log, keys: k, limits: newLimits(findRate, findBurst), claims: newLimits(claimRate, claimBurst)},
+		d.Migrate(ctx, "people", migrations)
 }
 
 // Parse reads a number as a person or a phone writes it. country is the ISO
@@ -216,9 +218,12 @@ func (p *People) Reveal(ctx context.Context, permit access.Permit, id yesline.Pe
 	return yesline.NewPhone(string(plain))
 }
 
-// Forget removes a person.
+// Forget removes a person, and whatever claim stands to their number.
 func (p *People) Forget(ctx context.Context, person yesline.PersonID) error {
 	return p.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM claims WHERE person = $1 OR blind IN (SELECT blind FROM people WHERE id = $1)`, string(person)); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `DELETE FROM people WHERE id = $1`, string(person))
 		return err
 	})

@@ -34,16 +34,23 @@ type room struct {
 
 func open(t *testing.T) *room {
 	t.Helper()
-	ctx := t.Context()
-	r := &room{folder: t.TempDir()}
-	r.House = keystest.Open(t, func(name string) *db.DB {
-		d, err := db.Open(ctx, name, "sqlite:"+filepath.Join(r.folder, name+".db"))
+	folder := t.TempDir()
+	r := openOn(t, func(name string) *db.DB {
+		d, err := db.Open(t.Context(), name, "sqlite:"+filepath.Join(folder, name+".db"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { d.Close() })
 		return d
 	})
+	r.folder = folder
+	return r
+}
+
+func openOn(t *testing.T, open func(name string) *db.DB) *room {
+	t.Helper()
+	ctx := t.Context()
+	r := &room{House: keystest.Open(t, open)}
 	var err error
 	if r.People, err = people.Open(ctx, r.House.People, r.Log, r.Keys); err != nil {
 		t.Fatal(err)
@@ -120,97 +127,97 @@ func (r *room) permit(t *testing.T, who session.Principal, v access.Verb, id yes
 // Many meet one person at the same time: there is one row, and everybody gets
 // the same id, with keys.
 func TestManyMeetOnePerson(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program := r.House.Program(t)
-	ids := make([]yesline.PersonID, 16)
-	var meeting sync.WaitGroup
-	for i := range ids {
-		meeting.Go(func() {
-			id, err := r.Meet(t.Context(), program, number(t, "+12025550142"))
-			if err != nil {
-				t.Error(err)
-			}
-			ids[i] = id
-		})
-	}
-	meeting.Wait()
-	for _, id := range ids {
-		if id != ids[0] || !yesline.IsID("per", string(id)) {
-			t.Errorf("got %q and %q, want one person", id, ids[0])
+	each(t, func(t *testing.T, r *room) {
+		program := r.House.Program(t)
+		ids := make([]yesline.PersonID, 16)
+		var meeting sync.WaitGroup
+		for i := range ids {
+			meeting.Go(func() {
+				id, err := r.Meet(t.Context(), program, number(t, "+12025550142"))
+				if err != nil {
+					t.Error(err)
+				}
+				ids[i] = id
+			})
 		}
-	}
-	var rows int
-	if err := r.House.People.QueryRow(t.Context(), `SELECT COUNT(*) FROM people`).Scan(&rows); err != nil || rows != 1 {
-		t.Errorf("%d rows (%v), want 1", rows, err)
-	}
-	if err := r.Keys.MintVoice(t.Context(), program, ids[0]); err != nil {
-		t.Errorf("the person has no keys: %v", err)
-	}
-	if other := r.meets(t, program, "+12025550143"); other == ids[0] {
-		t.Error("two numbers are one person")
-	}
+		meeting.Wait()
+		for _, id := range ids {
+			if id != ids[0] || !yesline.IsID("per", string(id)) {
+				t.Errorf("got %q and %q, want one person", id, ids[0])
+			}
+		}
+		var rows int
+		if err := r.House.People.QueryRow(t.Context(), `SELECT COUNT(*) FROM people`).Scan(&rows); err != nil || rows != 1 {
+			t.Errorf("%d rows (%v), want 1", rows, err)
+		}
+		if err := r.Keys.MintVoice(t.Context(), program, ids[0]); err != nil {
+			t.Errorf("the person has no keys: %v", err)
+		}
+		if other := r.meets(t, program, "+12025550143"); other == ids[0] {
+			t.Error("two numbers are one person")
+		}
+	})
 }
 
 // A number is another person in another program, and nothing in the rows ties
 // the two together.
 func TestProgramsAreApart(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	one, other := r.House.Program(t), r.House.Program(t)
-	here, there := r.meets(t, one, "+12025550142"), r.meets(t, other, "+12025550142")
-	if here == there {
-		t.Fatal("one person in two programs")
-	}
-	rows, err := r.House.People.Query(t.Context(), `SELECT id, program, blind, number FROM people ORDER BY created`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	var blinds, sealed [][]byte
-	for rows.Next() {
-		var id, program string
-		var blind, number []byte
-		if err := rows.Scan(&id, &program, &blind, &number); err != nil {
+	each(t, func(t *testing.T, r *room) {
+		one, other := r.House.Program(t), r.House.Program(t)
+		here, there := r.meets(t, one, "+12025550142"), r.meets(t, other, "+12025550142")
+		if here == there {
+			t.Fatal("one person in two programs")
+		}
+		rows, err := r.House.People.Query(t.Context(), `SELECT id, program, blind, number FROM people ORDER BY created`)
+		if err != nil {
 			t.Fatal(err)
 		}
-		blinds, sealed = append(blinds, blind), append(sealed, number)
-	}
-	if len(blinds) != 2 || bytes.Equal(blinds[0], blinds[1]) || bytes.Equal(sealed[0], sealed[1]) {
-		t.Errorf("%d rows; the blind index or the sealed number is the same in both programs", len(blinds))
-	}
-	for id, want := range map[yesline.PersonID]yesline.ProgramID{here: one, there: other} {
-		if got, err := r.People.Program(t.Context(), id); err != nil || got != want {
-			t.Errorf("got %s, %v, want %s", got, err, want)
+		defer rows.Close()
+		var blinds, sealed [][]byte
+		for rows.Next() {
+			var id, program string
+			var blind, number []byte
+			if err := rows.Scan(&id, &program, &blind, &number); err != nil {
+				t.Fatal(err)
+			}
+			blinds, sealed = append(blinds, blind), append(sealed, number)
 		}
-	}
-	if _, err := r.Meet(t.Context(), yesline.NewProgramID(), number(t, "+12025550142")); err == nil {
-		t.Error("somebody was met in a program that does not exist")
-	}
-	if _, err := r.Meet(t.Context(), one, yesline.Phone{}); !errors.Is(err, yesline.Invalid) {
-		t.Errorf("nobody's number: got %v, want Invalid", err)
-	}
+		if len(blinds) != 2 || bytes.Equal(blinds[0], blinds[1]) || bytes.Equal(sealed[0], sealed[1]) {
+			t.Errorf("%d rows; the blind index or the sealed number is the same in both programs", len(blinds))
+		}
+		for id, want := range map[yesline.PersonID]yesline.ProgramID{here: one, there: other} {
+			if got, err := r.People.Program(t.Context(), id); err != nil || got != want {
+				t.Errorf("got %s, %v, want %s", got, err, want)
+			}
+		}
+		if _, err := r.Meet(t.Context(), yesline.NewProgramID(), number(t, "+12025550142")); err == nil {
+			t.Error("somebody was met in a program that does not exist")
+		}
+		if _, err := r.Meet(t.Context(), one, yesline.Phone{}); !errors.Is(err, yesline.Invalid) {
+			t.Errorf("nobody's number: got %v, want Invalid", err)
+		}
+	})
 }
 
 // A crash came between the person's row and their keys: the next meeting
 // finds the same person and mints what is missing.
 func TestACrashBeforeTheKeysIsMended(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program := r.House.Program(t)
-	id := r.meets(t, program, "+12025550142")
-	if err := r.KeysDB.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM person_keys WHERE person = $1`, string(id))
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if again := r.meets(t, program, "+12025550142"); again != id {
-		t.Errorf("got %s, want %s", again, id)
-	}
-	if err := r.Keys.MintVoice(t.Context(), program, id); err != nil {
-		t.Errorf("the person has no keys: %v", err)
-	}
+	each(t, func(t *testing.T, r *room) {
+		program := r.House.Program(t)
+		id := r.meets(t, program, "+12025550142")
+		if err := r.KeysDB.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `DELETE FROM person_keys WHERE person = $1`, string(id))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if again := r.meets(t, program, "+12025550142"); again != id {
+			t.Errorf("got %s, want %s", again, id)
+		}
+		if err := r.Keys.MintVoice(t.Context(), program, id); err != nil {
+			t.Errorf("the person has no keys: %v", err)
+		}
+	})
 }
 
 // Whoever tries numbers out is stopped, for known and unknown numbers alike,
@@ -271,107 +278,107 @@ func TestNumbersAreNeverInTheRows(t *testing.T) {
 }
 
 func TestMasks(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program := r.House.Program(t)
-	want := map[yesline.PersonID]string{}
-	for number, mask := range map[string]string{"+12025550142": "+1 ••• ••42", "+442079460987": "+44 ••• ••87", "+35312345678": "+353 ••• ••78",
-		"+99912345": "+ ••• ••45"} {
-		want[r.meets(t, program, number)] = mask
-	}
-	ids := []yesline.PersonID{yesline.NewPersonID()} // nobody
-	for id := range want {
-		ids = append(ids, id)
-	}
-	got, err := r.Masks(t.Context(), ids)
-	if err != nil || len(got) != len(want) {
-		t.Errorf("got %d masks, %v, want %d", len(got), err, len(want))
-	}
-	for id, mask := range want {
-		if got[id] != mask {
-			t.Errorf("got %q, want %q", got[id], mask)
+	each(t, func(t *testing.T, r *room) {
+		program := r.House.Program(t)
+		want := map[yesline.PersonID]string{}
+		for number, mask := range map[string]string{"+12025550142": "+1 ••• ••42", "+442079460987": "+44 ••• ••87", "+35312345678": "+353 ••• ••78",
+			"+99912345": "+ ••• ••45"} {
+			want[r.meets(t, program, number)] = mask
 		}
-	}
-	if got, err := r.Masks(t.Context(), nil); err != nil || len(got) != 0 {
-		t.Errorf("nobody's masks: %v, %v", got, err)
-	}
-	if _, err := r.Masks(t.Context(), make([]yesline.PersonID, 500)); err != nil {
-		t.Errorf("500 at once: %v", err)
-	}
-	if _, err := r.Masks(t.Context(), make([]yesline.PersonID, 501)); !errors.Is(err, yesline.Invalid) {
-		t.Errorf("501 at once: got %v, want Invalid", err)
-	}
+		ids := []yesline.PersonID{yesline.NewPersonID()} // nobody
+		for id := range want {
+			ids = append(ids, id)
+		}
+		got, err := r.Masks(t.Context(), ids)
+		if err != nil || len(got) != len(want) {
+			t.Errorf("got %d masks, %v, want %d", len(got), err, len(want))
+		}
+		for id, mask := range want {
+			if got[id] != mask {
+				t.Errorf("got %q, want %q", got[id], mask)
+			}
+		}
+		if got, err := r.Masks(t.Context(), nil); err != nil || len(got) != 0 {
+			t.Errorf("nobody's masks: %v, %v", got, err)
+		}
+		if _, err := r.Masks(t.Context(), make([]yesline.PersonID, 500)); err != nil {
+			t.Errorf("500 at once: %v", err)
+		}
+		if _, err := r.Masks(t.Context(), make([]yesline.PersonID, 501)); !errors.Is(err, yesline.Invalid) {
+			t.Errorf("501 at once: got %v, want Invalid", err)
+		}
+	})
 }
 
 // A number opens with a permit to reveal exactly this person, and with nothing
 // else that somebody could hold.
 func TestRevealNeedsItsPermit(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program, other := r.House.Program(t), r.House.Program(t)
-	ann, bob := r.meets(t, program, "+12025550142"), r.meets(t, program, "+12025550143")
-	carl := r.meets(t, other, "+12025550142")
-	annHerself := r.as(t, program, ann)
+	each(t, func(t *testing.T, r *room) {
+		program, other := r.House.Program(t), r.House.Program(t)
+		ann, bob := r.meets(t, program, "+12025550142"), r.meets(t, program, "+12025550143")
+		carl := r.meets(t, other, "+12025550142")
+		annHerself := r.as(t, program, ann)
 
-	got, err := r.Reveal(t.Context(), r.permit(t, annHerself, access.Reveal, ann), ann)
-	if err != nil || got.Digits() != "+12025550142" {
-		t.Errorf("her own number: %v", err)
-	}
-	if s := fmt.Sprintf("%v %+v %s %q", got, got, got, got); strings.Contains(s, "555") {
-		t.Error("the number prints")
-	}
-	for name, p := range map[string]access.Permit{
-		"the zero permit":   {},
-		"of another person": r.permit(t, r.as(t, program, bob), access.Reveal, bob),
-		"of another verb":   r.permit(t, annHerself, access.List, ann),
-		"of another house":  r.permit(t, r.as(t, other, carl), access.Reveal, carl),
-	} {
-		if got, err := r.Reveal(t.Context(), p, ann); !errors.Is(err, yesline.Denied) || got.Digits() != "" {
-			t.Errorf("a permit %s: got %v, want not permitted", name, err)
+		got, err := r.Reveal(t.Context(), r.permit(t, annHerself, access.Reveal, ann), ann)
+		if err != nil || got.Digits() != "+12025550142" {
+			t.Errorf("her own number: %v", err)
 		}
-	}
-	for name, who := range map[string]session.Principal{"nobody": {}, "bob": r.as(t, program, bob), "carl": r.as(t, other, carl),
-		"an operator": session.Local(0), "a machine": session.Service("finish")} {
-		if _, err := r.gate.Ask(t.Context(), who, access.Reveal, access.Object{Kind: "person", ID: string(ann)}, nil); !errors.Is(err, yesline.NotFound) {
-			t.Errorf("%s asks for ann's number: got %v, want not found", name, err)
+		if s := fmt.Sprintf("%v %+v %s %q", got, got, got, got); strings.Contains(s, "555") {
+			t.Error("the number prints")
 		}
-	}
+		for name, p := range map[string]access.Permit{
+			"the zero permit":   {},
+			"of another person": r.permit(t, r.as(t, program, bob), access.Reveal, bob),
+			"of another verb":   r.permit(t, annHerself, access.List, ann),
+			"of another house":  r.permit(t, r.as(t, other, carl), access.Reveal, carl),
+		} {
+			if got, err := r.Reveal(t.Context(), p, ann); !errors.Is(err, yesline.Denied) || got.Digits() != "" {
+				t.Errorf("a permit %s: got %v, want not permitted", name, err)
+			}
+		}
+		for name, who := range map[string]session.Principal{"nobody": {}, "bob": r.as(t, program, bob), "carl": r.as(t, other, carl),
+			"an operator": session.Local(0), "a machine": session.Service("finish")} {
+			if _, err := r.gate.Ask(t.Context(), who, access.Reveal, access.Object{Kind: "person", ID: string(ann)}, nil); !errors.Is(err, yesline.NotFound) {
+				t.Errorf("%s asks for ann's number: got %v, want not found", name, err)
+			}
+		}
+	})
 }
 
 // A permit for one program does not open a row that says another.
 func TestRevealStaysInItsProgram(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program, other := r.House.Program(t), r.House.Program(t)
-	ann := r.meets(t, program, "+12025550142")
-	p := r.permit(t, r.as(t, program, ann), access.Reveal, ann)
-	if err := r.House.People.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE people SET program = $1 WHERE id = $2`, string(other), string(ann))
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Reveal(t.Context(), p, ann); !errors.Is(err, yesline.NotFound) {
-		t.Errorf("got %v, want not found", err)
-	}
+	each(t, func(t *testing.T, r *room) {
+		program, other := r.House.Program(t), r.House.Program(t)
+		ann := r.meets(t, program, "+12025550142")
+		p := r.permit(t, r.as(t, program, ann), access.Reveal, ann)
+		if err := r.House.People.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE people SET program = $1 WHERE id = $2`, string(other), string(ann))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Reveal(t.Context(), p, ann); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("got %v, want not found", err)
+		}
+	})
 }
 
 // A sealed number is bound to its person: moved to another row, it does not
 // open there.
 func TestASwappedNumberDoesNotOpen(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program := r.House.Program(t)
-	ann, bob := r.meets(t, program, "+12025550142"), r.meets(t, program, "+12025550143")
-	if err := r.House.People.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE people SET number = (SELECT number FROM people WHERE id = $1) WHERE id = $2`, string(bob), string(ann))
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Reveal(t.Context(), r.permit(t, r.as(t, program, ann), access.Reveal, ann), ann); !errors.Is(err, yesline.Tampered) {
-		t.Errorf("got %v, want does not match", err)
-	}
+	each(t, func(t *testing.T, r *room) {
+		program := r.House.Program(t)
+		ann, bob := r.meets(t, program, "+12025550142"), r.meets(t, program, "+12025550143")
+		if err := r.House.People.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE people SET number = (SELECT number FROM people WHERE id = $1) WHERE id = $2`, string(bob), string(ann))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Reveal(t.Context(), r.permit(t, r.as(t, program, ann), access.Reveal, ann), ann); !errors.Is(err, yesline.Tampered) {
+			t.Errorf("got %v, want does not match", err)
+		}
+	})
 }
 
 func TestAnExpiredPermitRevealsNothing(t *testing.T) {
@@ -405,32 +412,32 @@ func TestAnExpiredPermitRevealsNothing(t *testing.T) {
 }
 
 func TestPlace(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	ann := r.meets(t, r.House.Program(t), "+12025550142")
-	if place, err := r.Place(t.Context(), ann); place != "" || err != nil {
-		t.Errorf("a new person is in %q, %v, want unknown", place, err)
-	}
-	for place, good := range map[string]bool{
-		"US-KS": true, "DE": true, "GB-ENG": true, "US-1": true, "": true,
-		"us-ks": false, "USA": false, "U": false, "US-": false, "US-KANS": false, "US-KS ": false, " US": false, "US_KS": false,
-		"US-ks": false, "12": false, "US-KS\n": false, "US\x00": false, "ÜS": false, strings.Repeat("US-KS", 100): false,
-	} {
-		err := r.SetPlace(t.Context(), ann, place)
-		if good != (err == nil) || !good && !errors.Is(err, yesline.Invalid) {
-			t.Errorf("%q: got %v, want good: %v", place, err, good)
+	each(t, func(t *testing.T, r *room) {
+		ann := r.meets(t, r.House.Program(t), "+12025550142")
+		if place, err := r.Place(t.Context(), ann); place != "" || err != nil {
+			t.Errorf("a new person is in %q, %v, want unknown", place, err)
 		}
-		got, _ := r.Place(t.Context(), ann)
-		if good && got != place || !good && got == place {
-			t.Errorf("%q was set and %q is kept", place, got)
+		for place, good := range map[string]bool{
+			"US-KS": true, "DE": true, "GB-ENG": true, "US-1": true, "": true,
+			"us-ks": false, "USA": false, "U": false, "US-": false, "US-KANS": false, "US-KS ": false, " US": false, "US_KS": false,
+			"US-ks": false, "12": false, "US-KS\n": false, "US\x00": false, "ÜS": false, strings.Repeat("US-KS", 100): false,
+		} {
+			err := r.SetPlace(t.Context(), ann, place)
+			if good != (err == nil) || !good && !errors.Is(err, yesline.Invalid) {
+				t.Errorf("%q: got %v, want good: %v", place, err, good)
+			}
+			got, _ := r.Place(t.Context(), ann)
+			if good && got != place || !good && got == place {
+				t.Errorf("%q was set and %q is kept", place, got)
+			}
 		}
-	}
-	if err := r.SetPlace(t.Context(), yesline.NewPersonID(), "DE"); !errors.Is(err, yesline.NotFound) {
-		t.Errorf("somebody unknown: got %v, want not found", err)
-	}
-	if _, err := r.Place(t.Context(), yesline.NewPersonID()); !errors.Is(err, yesline.NotFound) {
-		t.Errorf("somebody unknown: got %v, want not found", err)
-	}
+		if err := r.SetPlace(t.Context(), yesline.NewPersonID(), "DE"); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("somebody unknown: got %v, want not found", err)
+		}
+		if _, err := r.Place(t.Context(), yesline.NewPersonID()); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("somebody unknown: got %v, want not found", err)
+		}
+	})
 }
 
 func TestParse(t *testing.T) {
@@ -498,29 +505,29 @@ func FuzzParse(f *testing.F) {
 // Who is forgotten is gone from every answer; their number belongs to a new
 // person from then on.
 func TestForget(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program := r.House.Program(t)
-	ann, bob := r.meets(t, program, "+12025550142"), r.meets(t, program, "+12025550143")
-	p := r.permit(t, r.as(t, program, ann), access.Reveal, ann)
-	for range 2 { // forgetting again does nothing
-		if err := r.Forget(t.Context(), ann); err != nil {
-			t.Fatal(err)
+	each(t, func(t *testing.T, r *room) {
+		program := r.House.Program(t)
+		ann, bob := r.meets(t, program, "+12025550142"), r.meets(t, program, "+12025550143")
+		p := r.permit(t, r.as(t, program, ann), access.Reveal, ann)
+		for range 2 { // forgetting again does nothing
+			if err := r.Forget(t.Context(), ann); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if _, err := r.Reveal(t.Context(), p, ann); !errors.Is(err, yesline.NotFound) {
-		t.Errorf("her number: got %v, want not found", err)
-	}
-	if _, err := r.People.Program(t.Context(), ann); !errors.Is(err, yesline.NotFound) {
-		t.Errorf("her program: got %v, want not found", err)
-	}
-	if masks, err := r.Masks(t.Context(), []yesline.PersonID{ann, bob}); err != nil || len(masks) != 1 || masks[bob] == "" {
-		t.Errorf("got %d masks, %v, want only bob's", len(masks), err)
-	}
-	if again := r.meets(t, program, "+12025550142"); again == ann {
-		t.Error("a forgotten person came back")
-	}
-	if again := r.meets(t, program, "+12025550143"); again != bob {
-		t.Error("bob was forgotten too")
-	}
+		if _, err := r.Reveal(t.Context(), p, ann); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("her number: got %v, want not found", err)
+		}
+		if _, err := r.People.Program(t.Context(), ann); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("her program: got %v, want not found", err)
+		}
+		if masks, err := r.Masks(t.Context(), []yesline.PersonID{ann, bob}); err != nil || len(masks) != 1 || masks[bob] == "" {
+			t.Errorf("got %d masks, %v, want only bob's", len(masks), err)
+		}
+		if again := r.meets(t, program, "+12025550142"); again == ann {
+			t.Error("a forgotten person came back")
+		}
+		if again := r.meets(t, program, "+12025550143"); again != bob {
+			t.Error("bob was forgotten too")
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"yesline"
 	"yesline/internal/access"
@@ -75,26 +76,33 @@ func (p *Player) Window(ctx context.Context, permit access.Permit, track yesline
 	if count == 0 {
 		return out, nil
 	}
-	seconds, err := p.Voices.Read(ctx, permit, track, first, count)
-	if err != nil {
+	heard := int64(0)
+	if err := p.Voices.Hear(ctx, permit, track, first, count, func(n int64, s *vault.Second) {
+		out = render(out, s, n, from, to)
+		heard++
+	}); err != nil {
 		return nil, err
 	}
-	if int64(len(seconds)) != count {
+	if heard != count {
 		return nil, fmt.Errorf("a track that ends before its length: %w", yesline.Tampered)
 	}
-	return render(out, seconds, first, from, to), nil
+	return out, nil
 }
 
-// render appends the part of [from, to) that lies in these seconds, the first
-// of which is second number first.
-func render(out []byte, seconds []vault.Second, first, from, to int64) []byte {
-	var pcm [BytesPerSecond]byte
-	for i := range seconds {
-		begin := Size(first + int64(i)) // where this second begins in the file
-		sound(&pcm, &seconds[i])
-		out = append(out, pcm[max(from-begin, 0):min(to-begin, BytesPerSecond)]...)
+// render appends the part of [from, to) that lies in this second, which is
+// number n of its track.
+func render(out []byte, s *vault.Second, n, from, to int64) []byte {
+	begin := Size(n) // where this second begins in the file
+	lo, hi := max(from-begin, 0), min(to-begin, BytesPerSecond)
+	if lo == 0 && hi == BytesPerSecond {
+		at := len(out)
+		out = slices.Grow(out, BytesPerSecond)[:at+BytesPerSecond]
+		sound((*[BytesPerSecond]byte)(out[at:]), s)
+		return out
 	}
-	return out
+	var pcm [BytesPerSecond]byte
+	sound(&pcm, s)
+	return append(out, pcm[lo:hi]...)
 }
 
 // A second is 100 units of 10 ms.
@@ -118,7 +126,6 @@ func every(c audio.Codec) *[256]uint16 {
 // sound writes a second as PCM. What was not received is digital silence,
 // which a codec's own silence is not always.
 func sound(pcm *[BytesPerSecond]byte, s *vault.Second) {
-	clear(pcm[:])
 	table := silent
 	switch s.Codec {
 	case audio.PCMU:
@@ -128,14 +135,26 @@ func sound(pcm *[BytesPerSecond]byte, s *vault.Second) {
 	}
 	for unit := range units {
 		at := unit * unitSamples
+		out := pcm[2*at : 2*(at+unitSamples)]
 		if s.Present[unit/8]>>(unit%8)&1 == 0 || at >= len(s.Payload) {
+			clear(out)
 			continue
 		}
 		payload := s.Payload[at:min(at+unitSamples, len(s.Payload))]
-		out := pcm[2*at : 2*at+2*len(payload)]
-		for i, b := range payload {
-			binary.LittleEndian.PutUint16(out[2*i:2*i+2], table[b])
-		}
+		clear(out[2*len(payload):])
+		spell(out, payload, table)
+	}
+}
+
+// spell writes samples by their table, four at a time.
+func spell(out, payload []byte, table *[256]uint16) {
+	for len(payload) >= 4 && len(out) >= 8 {
+		four := uint64(table[payload[0]]) | uint64(table[payload[1]])<<16 | uint64(table[payload[2]])<<32 | uint64(table[payload[3]])<<48
+		binary.LittleEndian.PutUint64(out, four)
+		payload, out = payload[4:], out[8:]
+	}
+	for i, b := range payload {
+		binary.LittleEndian.PutUint16(out[2*i:], table[b])
 	}
 }
 

@@ -79,7 +79,13 @@ func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, per
 	if err != nil {
 		return Device{}, "", yesline.Secret{}, err
 	}
-	if err := s.content.Transact(ctx, d.insert); err != nil {
+	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := d.insert(ctx, tx); err != nil {
+			return err
+		}
+		return s.tell(ctx, tx, detailed(told("phone-added", d.principal(), program, person), "device", string(d.ID)))
+	})
+	if err != nil {
 		return Device{}, "", yesline.Secret{}, fmt.Errorf("adding a device: %w", err)
 	}
 	s.decoy.CompareAndSwap(nil, &d.storedDevice)
@@ -132,12 +138,38 @@ func (s *Sessions) EndDevice(ctx context.Context, person yesline.PersonID, id ye
 		if err == nil && changed == 0 {
 			err = yesline.NotFound
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		p := Principal{kind: Person, name: string(person)}
+		if err := tx.QueryRow(ctx, `SELECT program FROM devices WHERE id = $1 AND person = $2`, string(id), string(person)).Scan(&p.program); err != nil {
+			return err
+		}
+		return s.tell(ctx, tx, detailed(told("phone-ended", p, p.program, person), "device", string(id)))
 	})
 	if err != nil {
 		return fmt.Errorf("ending a device: %w", err)
 	}
 	return nil
+}
+
+// DevicesOf lists the SIP phones of an account, newest first, with those that
+// ended: at most 100.
+func (s *Sessions) DevicesOf(ctx context.Context, account string) ([]Phone, error) {
+	rows, err := s.content.Query(ctx, `SELECT id, username, created, ended FROM devices WHERE person = $1 ORDER BY created DESC, id LIMIT 100`, account)
+	if err != nil {
+		return nil, fmt.Errorf("listing phones: %w", err)
+	}
+	defer rows.Close()
+	all := []Phone{}
+	for rows.Next() {
+		var p Phone
+		if err := rows.Scan(&p.ID, &p.Username, &p.Created, &p.Ended); err != nil {
+			return nil, fmt.Errorf("listing phones: %w", err)
+		}
+		all = append(all, p)
+	}
+	return all, rows.Err()
 }
 
 // device finds a device in use by its user name; false when there is none.

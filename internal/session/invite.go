@@ -41,7 +41,7 @@ func (s *Sessions) Invite(ctx context.Context, by Principal, program yesline.Pro
 		if err := d.insert(ctx, tx); err != nil {
 			return err
 		}
-		if err := insertLink(ctx, tx, d.principal(), hash); err != nil {
+		if err := s.insertLink(ctx, tx, d.principal(), hash); err != nil {
 			return err
 		}
 		_, err = s.Record(ctx, tx, told("invited", by, program, person))
@@ -59,6 +59,7 @@ func (s *Sessions) Invite(ctx context.Context, by Principal, program yesline.Pro
 func isKnown(ctx context.Context, tx *db.Tx, person yesline.PersonID) (known bool, err error) {
 	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM links WHERE person = $1)
 		OR EXISTS (SELECT 1 FROM sessions WHERE person = $1)
-		OR EXISTS (SELECT 1 FROM devices WHERE person = $1)`, string(person)).Scan(&known)
+		OR EXISTS (SELECT 1 FROM devices WHERE person = $1)
+		OR EXISTS (SELECT 1 FROM passkeys WHERE account = $1)`, string(person)).Scan(&known)
 	return known, err
 }

@@ -73,8 +73,8 @@ func TestOnlyNewPeopleAreInvited(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.notInvited("a phone that ended", device)
-		if n := len(told()); n != 2 { // invited, signed-in
-			t.Errorf("the log has %d entries, want 2", n)
+		if n := len(told()); n != 4 { // invited, signed-in, phone-added, phone-ended
+			t.Errorf("the log has %d entries, want 4", n)
 		}
 	})
 }

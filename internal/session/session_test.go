@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -32,9 +34,13 @@ type house struct {
 	opened  atomic.Int64 // how often something was unsealed
 	key     cipher.AEAD
 	lost    atomic.Bool // the program's key is destroyed
+	macKey  [32]byte
 }
 
-const realm = "calls.example"
+const (
+	realm  = "calls.example"
+	origin = "https://calls.example"
+)
 
 func newHouse(t testing.TB, content *db.DB) *house {
 	t.Helper()
@@ -43,11 +49,15 @@ func newHouse(t testing.TB, content *db.DB) *house {
 	block, _ := aes.NewCipher(key)
 	h := &house{t: t, db: content, program: yesline.NewProgramID(), ann: yesline.NewPersonID(), bob: yesline.NewPersonID()}
 	h.key, _ = cipher.NewGCMWithRandomNonce(block)
+	rand.Read(h.macKey[:])
 	s, err := New(context.Background(), content, realm, h.sealing())
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.Sessions = s
+	if err := s.UsePasskeys(Passkeys{RPID: "calls.example", Origin: origin, Name: "Yesline"}); err != nil {
+		t.Fatal(err)
+	}
 	return h
 }
 
@@ -63,6 +73,14 @@ func (h *house) sealing() Sealing {
 			}
 			return h.key.Open(nil, nil, sealed, append([]byte(program), context...))
 		},
+		MAC: func(_ context.Context, program yesline.ProgramID, data []byte) ([]byte, error) {
+			if h.lost.Load() {
+				return nil, yesline.NotFound
+			}
+			m := hmac.New(sha256.New, h.macKey[:])
+			m.Write(append([]byte(program), data...))
+			return m.Sum(nil), nil
+		},
 	}
 }
 
@@ -72,7 +90,8 @@ func each(t *testing.T, story func(t *testing.T, h *house)) {
 	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) { story(t, newHouse(t, open("content"))) })
 }
 
-// inBubble tells a story about time, on SQLite.
+// inBubble tells a story about time, on SQLite. Nothing is remembered, because
+// what is remembered is looked at every second, and stories last for days.
 func inBubble(t *testing.T, story func(t *testing.T, h *house)) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -82,7 +101,9 @@ func inBubble(t *testing.T, story func(t *testing.T, h *house)) {
 			t.Fatal(err)
 		}
 		defer content.Close()
-		story(t, newHouse(t, content))
+		h := newHouse(t, content)
+		h.known.most = 0
+		story(t, h)
 	})
 }
 
@@ -354,7 +375,7 @@ func TestNoSecretIsStored(t *testing.T) {
 func (h *house) dump() string {
 	h.t.Helper()
 	var all strings.Builder
-	for _, table := range []string{"links", "sessions", "devices"} {
+	for _, table := range []string{"links", "sessions", "devices", "passkeys", "recovery_codes", "api_keys", "signups", "spent_challenges", "staff"} {
 		rows, err := h.db.Query(context.Background(), `SELECT * FROM `+table)
 		if err != nil {
 			h.t.Fatal(err)
@@ -369,7 +390,12 @@ func (h *house) dump() string {
 				h.t.Fatal(err)
 			}
 			for _, v := range values {
-				fmt.Fprintf(&all, "%s\n", *v.(*any))
+				switch v := (*v.(*any)).(type) {
+				case []byte:
+					fmt.Fprintf(&all, "%s\n", v)
+				default:
+					fmt.Fprintf(&all, "%v\n", v)
+				}
 			}
 		}
 		rows.Close()

@@ -43,8 +43,16 @@ type Opener struct {
 	// Standing is how consent to keep this track stands now. It is asked again
 	// at each reading, because it may have changed since the Permit.
 	Standing func(ctx context.Context, track yesline.TrackID) (generation int64, kept bool, err error)
+	// Gone tells when a key was destroyed anywhere, and whether this node can
+	// see that. With it, what was opened is remembered for a moment; without
+	// it, nothing is.
+	Gone func() (revision int64, seen bool)
 	// After names the jobs that follow a finished track, each with its id.
 	After []string
+
+	once   sync.Once
+	recent recent
+	slots  pages
 
 	mu    sync.Mutex // guards trees and held
 	trees map[string]*tree
@@ -110,7 +118,7 @@ func (o *Opener) permitted(ctx context.Context, p access.Permit, track yesline.T
 	if err != nil {
 		return nil, 0, err
 	}
-	r, err := readRow(ctx, o.Content, track)
+	r, err := o.remembered().row(track, func() (*row, error) { return readRow(ctx, o.Content, track) })
 	if err != nil {
 		return nil, 0, err
 	}
@@ -138,34 +146,88 @@ func (o *Opener) stands(ctx context.Context, track yesline.TrackID, decided int6
 	return generation, nil
 }
 
+// Hear gives the same seconds to hear, one by one. What hear is given is wiped
+// when Hear returns, so it keeps nothing of it. It may be called for some of
+// them before an error.
+func (o *Opener) Hear(ctx context.Context, p access.Permit, track yesline.TrackID, from, count int64, hear func(n int64, s *Second)) error {
+	r, generation, err := o.permitted(ctx, p, track)
+	if err != nil {
+		return err
+	}
+	if from < 0 || count < 1 || count > readMost {
+		return fmt.Errorf("hearing %d seconds from %d; at most %d are read at once: %w", count, from, readMost, yesline.Invalid)
+	}
+	slots := o.slots.take(count * slotSize)
+	defer o.slots.give(slots)
+	return o.each(ctx, r, generation, from, count, slots, hear)
+}
+
 func (o *Opener) read(ctx context.Context, r *row, generation, from, count int64) ([]Second, error) {
-	t, err := o.voiceTree(ctx, r, generation)
+	var seconds []Second
+	err := o.each(ctx, r, generation, from, count, make([]byte, count*slotSize), func(_ int64, s *Second) { seconds = append(seconds, *s) })
 	if err != nil {
 		return nil, err
+	}
+	return seconds, nil
+}
+
+// each reads the slots of seconds from to from+count-1, those that the track
+// has, and opens them where they lie.
+func (o *Opener) each(ctx context.Context, r *row, generation, from, count int64, slots []byte, hear func(n int64, s *Second)) error {
+	t, err := o.voiceTree(ctx, r, generation)
+	if err != nil {
+		return err
 	}
 	count = min(count, t.seconds-from)
 	if count <= 0 {
-		return nil, nil
+		return nil
 	}
-	seal, err := o.openSeal(ctx, r, voiceBlob(r.ID), Voice)
+	seal, err := o.remembered().voice(ctx, r, func(ctx context.Context) (contentKey, error) {
+		return o.openKey(ctx, r, voiceBlob(r.ID), Voice)
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	bytes := make([]byte, count*slotSize)
-	if err := readFull(ctx, o.Blobs, voiceBlob(r.ID), bytes, (from+1)*slotSize); err != nil {
-		return nil, err
+	slots = slots[:count*slotSize]
+	if err := readFull(ctx, o.Blobs, voiceBlob(r.ID), slots, (from+1)*slotSize); err != nil {
+		return err
 	}
-	seconds := make([]Second, count)
-	for i := range seconds {
-		n, slot := from+int64(i), bytes[i*slotSize:(i+1)*slotSize]
-		if seconds[i], err = t.second(seal, n, slot); err != nil {
-			return nil, err
+	var s Second
+	for i := range count {
+		var err error
+		s, err = t.second(seal, from+i, slots[i*slotSize:(i+1)*slotSize])
+		if err != nil {
+			return err
 		}
-		if seconds[i].Payload == nil {
-			seconds[i].Codec = r.Codec
+		if s.Payload == nil {
+			s.Codec = r.Codec
 		}
+		hear(from+i, &s)
 	}
-	return seconds, nil
+	return nil
+}
+
+// pages are buffers for slots that were used before, wiped: a window needs one
+// for a moment, and what was said does not wait for the garbage collector.
+type pages struct{ pool sync.Pool }
+
+const pageSize = 16 * slotSize
+
+func (p *pages) take(size int64) []byte {
+	if size > pageSize {
+		return make([]byte, size)
+	}
+	if b, ok := p.pool.Get().(*[pageSize]byte); ok {
+		return b[:size]
+	}
+	return new([pageSize]byte)[:size]
+}
+
+func (p *pages) give(b []byte) {
+	clear(b)
+	if cap(b) == pageSize {
+		p.pool.Put((*[pageSize]byte)(b[:pageSize]))
+	}
 }
 
 // second checks one slot against its leaf and opens it.
@@ -186,17 +248,27 @@ func (t *tree) second(seal *seal, n int64, slot []byte) (Second, error) {
 	return s, err
 }
 
-// openSeal unwraps the track's key, for this one use.
-func (o *Opener) openSeal(ctx context.Context, r *row, blob, rendition string) (*seal, error) {
+// remembered is the memory of what was opened.
+func (o *Opener) remembered() *recent {
+	o.once.Do(func() { o.recent.gone = o.Gone })
+	return &o.recent
+}
+
+// Close forgets the keys that were opened. Nothing is remembered after it.
+func (o *Opener) Close() { o.remembered().close() }
+
+// openKey unwraps the track's key and derives that of the object. The caller
+// forgets it.
+func (o *Opener) openKey(ctx context.Context, r *row, blob, rendition string) (contentKey, error) {
 	key, err := o.Keys.OpenTrack(ctx, r.Program, r.Person, r.ID)
 	if err != nil {
-		return nil, fmt.Errorf("opening the key of %s: %w", r.ID, err)
+		return contentKey{}, fmt.Errorf("opening the key of %s: %w", r.ID, err)
 	}
 	slot0, err := o.header(ctx, blob)
 	if err != nil {
-		return nil, err
+		return contentKey{}, err
 	}
-	return newSeal(key.Bytes(), slot0, r.place(rendition))
+	return newContentKey(key.Bytes(), slot0, r.place(rendition))
 }
 
 func (o *Opener) header(ctx context.Context, blob string) ([]byte, error) {

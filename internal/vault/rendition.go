@@ -186,7 +186,7 @@ func (o *Opener) readRendition(ctx context.Context, r *row, generation int64, re
 	if t.bytes > RenditionMost {
 		return nil, fmt.Errorf("the %s of %s is too long: %w", rendition, r.ID, yesline.Tampered)
 	}
-	seal, err := o.openSeal(ctx, r, object, rendition)
+	seal, err := sealOf(ctx, func(ctx context.Context) (contentKey, error) { return o.openKey(ctx, r, object, rendition) })
 	if err != nil {
 		return nil, err
 	}

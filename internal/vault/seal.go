@@ -98,21 +98,43 @@ type seal struct {
 	sound bool // a voice, and not pieces of something derived
 }
 
+// contentKey is what an object's seal is made of. Whoever is done with one
+// forgets it.
+type contentKey struct {
+	key   [32]byte
+	aad   [sha256.Size]byte
+	sound bool
+}
+
 // newSeal derives the content key of the object whose slot 0 this is. The
 // header must be of the rendition that the place names.
 func newSeal(dataKey, slot0 []byte, p place) (*seal, error) {
+	k, err := newContentKey(dataKey, slot0, p)
+	if err != nil {
+		return nil, err
+	}
+	defer k.forget()
+	return k.seal()
+}
+
+func newContentKey(dataKey, slot0 []byte, p place) (contentKey, error) {
 	h, err := parseHeader(slot0)
 	if err != nil {
-		return nil, err
+		return contentKey{}, err
 	}
 	if h.kind == 0 || h.kind != kinds[p.rendition] {
-		return nil, fmt.Errorf("an object of another rendition: %w", yesline.Tampered)
+		return contentKey{}, fmt.Errorf("an object of another rendition: %w", yesline.Tampered)
 	}
-	key, err := contentKey(dataKey, h.salt[:], p)
+	derived, err := deriveKey(dataKey, h.salt[:], p)
 	if err != nil {
-		return nil, err
+		return contentKey{}, err
 	}
-	block, err := aes.NewCipher(key)
+	defer clear(derived)
+	return contentKey{[32]byte(derived), additionalData(slot0, p), p.rendition == Voice}, nil
+}
+
+func (k *contentKey) seal() (*seal, error) {
+	block, err := aes.NewCipher(k.key[:])
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +142,12 @@ func newSeal(dataKey, slot0 []byte, p place) (*seal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &seal{aead, additionalData(slot0, p), p.rendition == Voice}, nil
+	return &seal{aead, k.aad, k.sound}, nil
 }
 
-func contentKey(dataKey, salt []byte, p place) ([]byte, error) {
+func (k *contentKey) forget() { clear(k.key[:]) }
+
+func deriveKey(dataKey, salt []byte, p place) ([]byte, error) {
 	if len(dataKey) != 32 {
 		return nil, fmt.Errorf("a data key of %d bytes: %w", len(dataKey), yesline.Invalid)
 	}

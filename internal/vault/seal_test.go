@@ -105,7 +105,7 @@ func (v *vector) fill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.ContentKey, _ = contentKey(v.DataKey, v.Salt, p)
+	v.ContentKey, _ = deriveKey(v.DataKey, v.Salt, p)
 	v.AAD = seal.aad[:]
 	leaves := make([]hash, v.Count)
 	for i := range leaves {

@@ -108,7 +108,10 @@ func (s *Shredder) remove(ctx context.Context, r *row, key audit.Ref) error {
 		millis := db.Millis(time.Now())
 		_, err = tx.Exec(ctx, `UPDATE vault_tracks SET state = 'destroyed', gone_db = $1, gone_leaf = $2, root = NULL, closed = CASE WHEN closed = 0 THEN $3 ELSE closed END WHERE id = $4`,
 			ref.DB, string(ref.Leaf), millis, string(r.ID))
-		return err
+		if err != nil {
+			return err
+		}
+		return tx.Touch(ctx, watch(r.ID))
 	})
 }
 

@@ -151,10 +151,47 @@ func raiseFloors(ctx context.Context, content *db.DB, marks map[*Writer]mark) (d
 
 // Register tells which tracks there are and how they stand. It has no keys and
 // opens nothing.
-type Register struct{ content *db.DB }
+type Register struct {
+	content *db.DB
+	played  *db.Kept[Recorded]
+}
+
+// playedMost is how many tracks that are being listened to are remembered.
+const playedMost = 1000
 
 // NewRegister reads the vault's tables in the content database.
-func NewRegister(content *db.DB) *Register { return &Register{content} }
+func NewRegister(content *db.DB) *Register {
+	return &Register{content, db.Keep[Recorded](content, playedMost)}
+}
+
+// Close gives back what the Register took to remember.
+func (r *Register) Close() { r.played.Close() }
+
+// watch is the subject that moves when a finished track is destroyed.
+func watch(track yesline.TrackID) string { return "track/" + string(track) }
+
+// Playing is ByID for one track that somebody listens to: it is remembered for
+// a moment, and not beyond its destruction. It answers faster for what was
+// asked before, so it is only for those who may know that there is such a
+// track. yesline.NotFound for one that is absent.
+func (r *Register) Playing(ctx context.Context, track yesline.TrackID) (Recorded, error) {
+	unfinished := errors.New("a track that changes yet")
+	var found Recorded
+	kept, err := r.played.Get(ctx, string(track), watch(track), func(ctx context.Context) (Recorded, error) {
+		its, err := readRow(ctx, r.content, track)
+		if err != nil {
+			return Recorded{}, err
+		}
+		if found = its.Recorded; !found.Finished {
+			return Recorded{}, unfinished // given, and not kept
+		}
+		return found, nil
+	})
+	if errors.Is(err, unfinished) {
+		return found, nil
+	}
+	return kept, err
+}
 
 // Tracks gives the tracks of a call, oldest first: at most 500.
 func (r *Register) Tracks(ctx context.Context, call yesline.CallID) ([]Recorded, error) {
@@ -201,7 +238,7 @@ func (r *Register) Forget(ctx context.Context, person yesline.PersonID) error {
 			return fmt.Errorf("forgetting a person with %d tracks that are not destroyed: %w", kept, yesline.Conflict)
 		}
 		_, err := tx.Exec(ctx, `UPDATE vault_tracks SET person = '' WHERE person = $1`, string(person))
-		return err
+		return err // nobody remembers a destroyed track
 	})
 }
 

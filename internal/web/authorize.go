@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -48,12 +49,12 @@ func (s *Site) build() http.Handler {
 		s.crossOrigin.Add(1)
 		s.page(w, http.StatusForbidden, problemView{Status: http.StatusForbidden}, session.Nobody)
 	}))
-	return s.headers(s.recover(http.MaxBytesHandler(same.Handler(mux), requestBytes)))
+	return s.headers(s.recover(http.MaxBytesHandler(same.Handler(s.brakes(mux)), requestBytes)))
 }
 
 func (s *Site) door(r row) http.Handler {
 	switch r.sort {
-	case "public":
+	case "public", "api":
 		return r.open
 	case "stream":
 		return s.streamDoor(r)
@@ -66,7 +67,7 @@ func (s *Site) pageDoor(row row) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), answerTime-time.Second)
 		defer cancel()
 		r = r.WithContext(ctx)
-		who, permit, err := s.authorize(r, row.rule, nil)
+		who, permit, err := s.enter(r, row)
 		switch {
 		case errors.Is(err, errNoSession) && row.sort == "page":
 			http.Redirect(w, r, "/in", http.StatusSeeOther)
@@ -74,17 +75,40 @@ func (s *Site) pageDoor(row row) http.Handler {
 		case errors.Is(err, errNoSession):
 			s.absent(w)
 			return
+		case errors.Is(err, yesline.Stale):
+			s.stale(w, r, who, row.back)
+			return
 		case err != nil:
 			s.refuse(w, r, err)
 			return
 		}
 		a, err := row.show(ctx, asked{r, who, permit})
-		if err != nil {
+		switch {
+		case errors.Is(err, yesline.Stale):
+			s.stale(w, r, who, row.back)
+		case err != nil:
 			s.refuse(w, r, err)
-			return
+		default:
+			s.send(w, r, a, who)
 		}
-		s.send(w, r, a, who)
 	})
+}
+
+// enter lets somebody through a row's door, or says why not.
+func (s *Site) enter(r *http.Request, row row) (session.Principal, access.Permit, error) {
+	who, err := s.who(r)
+	if err != nil {
+		return who, access.Permit{}, err
+	}
+	object, err := s.named(r, who, row.rule)
+	if err != nil {
+		return who, access.Permit{}, err
+	}
+	if row.isFresh && !who.Fresh() { // before the gate: the answer tells nothing of the object
+		return who, access.Permit{}, fmt.Errorf("a door for those who proved it just now: %w", yesline.Stale)
+	}
+	permit, err := s.house.Ask(r.Context(), who, row.rule.Verb, object, nil)
+	return who, permit, err
 }
 
 // streamDoor looks the session up before anything else: a stranger reaches
@@ -133,23 +157,45 @@ func (s *Site) authorize(r *http.Request, rule Rule, detail map[string]string) (
 
 // askFor asks the gate about the object that the request names.
 func (s *Site) askFor(r *http.Request, who session.Principal, rule Rule, detail map[string]string) (access.Permit, error) {
+	object, err := s.named(r, who, rule)
+	if err != nil {
+		return access.Permit{}, err
+	}
+	return s.house.Ask(r.Context(), who, rule.Verb, object, detail)
+}
+
+// named is the object that a request names, by its row's rule.
+func (s *Site) named(r *http.Request, who session.Principal, rule Rule) (access.Object, error) {
 	object := access.Object{Kind: rule.Kind}
 	switch rule.Param {
 	case theAsker:
 		object.ID = string(who.Person())
+		if rule.Kind == "account" {
+			object.ID = who.Account()
+		}
 	case theHouse:
 		object.ID = access.HouseID
+	case thePlace:
+		object = placeOf(who)
 	default:
 		object.ID = r.PathValue(rule.Param)
 		if !yesline.IsID(prefixes[rule.Kind], object.ID) {
 			s.malformed.Add(1)
-			return access.Permit{}, yesline.NotFound
+			return object, yesline.NotFound
 		}
 	}
 	if object.ID == "" { // an operator has no calls of their own
-		return access.Permit{}, yesline.NotFound
+		return object, yesline.NotFound
 	}
-	return s.house.Ask(r.Context(), who, rule.Verb, object, detail)
+	return object, nil
+}
+
+// placeOf is where somebody works: their program, or the whole house.
+func placeOf(who session.Principal) access.Object {
+	if who.Program() != "" {
+		return access.Object{Kind: "program", ID: string(who.Program())}
+	}
+	return access.Object{Kind: "house", ID: access.HouseID}
 }
 
 // who looks the session up. A cookie that is unknown, ended or too old is no

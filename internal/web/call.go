@@ -44,7 +44,11 @@ func (s *Site) calls(ctx context.Context, a asked) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	v := callsView{More: more}
+	told, err := s.openedOf(ctx, me, openedOnAPage)
+	if err != nil {
+		return answer{}, err
+	}
+	v := callsView{More: more, Opened: recent(told)}
 	for _, c := range calls {
 		other := otherThan(c.Parties, me)
 		r := callRow{ID: string(c.ID), Began: c.Began.UTC(), Other: masks[other], Seconds: c.Seconds, Live: c.Live,
@@ -124,6 +128,13 @@ func everyoneAgreed(c Call, all map[yesline.PersonID]consent.Standing) bool {
 // call shows one call: who said what, and what can be heard.
 func (s *Site) call(ctx context.Context, a asked) (answer, error) {
 	me := a.Who.Person()
+	if me == "" {
+		v, err := s.openedCall(ctx, a)
+		if err != nil {
+			return answer{}, err
+		}
+		return s.withTickets(ctx, a, v, v.Voices)
+	}
 	c, masks, standings, err := s.one(ctx, a)
 	if err != nil {
 		return answer{}, err
@@ -152,7 +163,7 @@ func (s *Site) call(ctx context.Context, a asked) (answer, error) {
 	if done := a.URL.Query().Get("done"); outcomes[done] {
 		v.Done = done
 	}
-	return show(v), nil
+	return s.withTickets(ctx, a, v, v.Voices)
 }
 
 // one reads what every page about a call begins with.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"yesline"
+	"yesline/internal/playback"
 	"yesline/internal/session"
 )
 
@@ -69,8 +70,7 @@ func (s *Site) refuseLocal(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, yesline.Invalid):
 		status, title = http.StatusBadRequest, "that cannot be read; look at the number or the form"
 	case errors.Is(err, yesline.Conflict):
-		status, title = http.StatusConflict, "this number is known already: its owner signs in with their own phone or link; "+
-			"a new link needs a proof of the number, which comes with the next version"
+		status, title = http.StatusConflict, "this number has an account already: its owner signs in with a passkey or a recovery code"
 	case errors.Is(err, yesline.TooMany):
 		status, title = http.StatusTooManyRequests, "too many at once; try again later"
 	case errors.Is(err, yesline.Unavailable), errors.Is(err, yesline.Full):
@@ -137,4 +137,19 @@ func (s *Site) localInvite(ctx context.Context, a asked) (any, error) {
 		return nil, err
 	}
 	return LocalInvited{"/in/" + made.Token, made.Server, made.Username, string(made.Password.Bytes()), made.Mask}, nil
+}
+
+// localRevoke recalls tickets: all of the house's, or those it is told.
+func (s *Site) localRevoke(ctx context.Context, a asked) (any, error) {
+	var what playback.Revocation
+	d := json.NewDecoder(a.Body)
+	d.DisallowUnknownFields()
+	if d.Decode(&what) != nil {
+		return nil, fmt.Errorf("reading which tickets to recall: %w", yesline.Invalid)
+	}
+	return s.house.RevokeTickets(ctx, a.Permit, what)
+}
+
+func (s *Site) localRotate(ctx context.Context, a asked) (any, error) {
+	return s.house.RotateTickets(ctx, a.Permit, yesline.ProgramID(a.PathValue("program")))
 }

@@ -34,16 +34,26 @@ func (s *Site) callLog(ctx context.Context, a asked) (answer, error) {
 		objects = append(objects, string(t.ID))
 		owner[string(t.ID)] = t.Person
 	}
-	lines, err := s.house.About(ctx, me, objects, before, linesOnAPage)
+	var lines []audit.Line
+	v := logView{Call: string(c.ID), Began: c.Began.UTC(), Staff: me == ""}
+	if v.Staff {
+		lines, err = s.openedLog(ctx, c, objects, before)
+	} else {
+		v.Other = masks[otherThan(c.Parties, me)]
+		lines, err = s.house.About(ctx, me, objects, before, linesOnAPage)
+	}
 	if err != nil {
 		return answer{}, err
 	}
-	v := logView{Call: string(c.ID), Other: masks[otherThan(c.Parties, me)], Began: c.Began.UTC()}
 	if len(lines) == linesOnAPage {
 		v.More = lines[len(lines)-1].Entry.AtMillis
 	}
 	for _, l := range lines {
-		v.Lines = fold(v.Lines, inWords(l.Entry, c, me, owner))
+		line := inWords(l.Entry, c, me, owner)
+		if v.Staff { // who is not a party sees no sides
+			line.Who, line.Whose = strings.Replace(line.Who, "other", "party", 1), ""
+		}
+		v.Lines = fold(v.Lines, line)
 	}
 	return show(v), nil
 }
@@ -85,6 +95,8 @@ func actor(name string, c Call, me yesline.PersonID) string {
 		return "house"
 	case strings.HasPrefix(name, "os:"), strings.HasPrefix(name, string(session.Operator)):
 		return "operator"
+	case strings.HasPrefix(name, "stf_"):
+		return "staff"
 	}
 	for _, p := range c.Parties {
 		if name == string(p) {

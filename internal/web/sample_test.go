@@ -16,6 +16,7 @@ import (
 	"yesline/internal/audio"
 	"yesline/internal/audit"
 	"yesline/internal/consent"
+	"yesline/internal/db"
 	"yesline/internal/db/dbtest"
 	"yesline/internal/playback"
 	"yesline/internal/session"
@@ -55,10 +56,16 @@ type sample struct {
 	asked     []question
 	gate      *access.Gate
 	sessions  *session.Sessions
-	cookies   map[string]string // by name
-	token     string            // a link of ann's that nobody used
-	closed    bool              // the gate says no to everybody from now on
-	answers   int               // or after this many more answers, if not 0
+	content   *db.DB
+	cases     *access.Cases
+	tickets   *playback.Tickets
+	cookies   map[string]string  // by name
+	token     string             // a link of ann's that nobody used
+	sent      []Message          // what would have gone to phones
+	newcomers []yesline.PersonID // who signed up
+	chosen    map[yesline.PersonID]consent.Choice
+	closed    bool // the gate says no to everybody from now on
+	answers   int  // or after this many more answers, if not 0
 	set       []string
 	evidence  consent.Evidence
 	standings map[yesline.CallID]map[yesline.PersonID]consent.Standing
@@ -70,7 +77,7 @@ type sample struct {
 
 func newSample(t testing.TB) *sample {
 	t.Helper()
-	s := &sample{seconds: 100, cookies: map[string]string{}}
+	s := &sample{seconds: 100, cookies: map[string]string{}, chosen: map[yesline.PersonID]consent.Choice{}}
 	both := []yesline.PersonID{ann, bob}
 	add := func(name string, ago time.Duration, seconds int64, mine, theirs consent.Standing) {
 		c := Call{ID: callID(name), Parties: both, Began: day.Add(-ago), Seconds: seconds, Strict: name != "onesided"}
@@ -91,6 +98,7 @@ func newSample(t testing.TB) *sample {
 	add("withdrawn", 27*time.Hour, 4000, consent.Standing{Record: consent.Withdrawn}, consent.Standing{Record: consent.Yes, Share: true})
 	add("silent", 28*time.Hour, 12, consent.Standing{}, consent.Standing{})
 	s.signUp(t)
+	s.employ(t)
 	gate, err := access.New(func(context.Context, audit.Entry) (audit.Ref, error) {
 		return audit.Ref{DB: "content", Leaf: "ent"}, nil
 	}, s.facts())
@@ -105,8 +113,13 @@ func newSample(t testing.TB) *sample {
 
 func (s *sample) house() House {
 	return House{
+		Accounts:  s.accounts(),
+		Joining:   s.joining(),
+		Work:      s.work(),
+		Tickets:   Tickets{Issue: s.tickets.Issue, Check: s.tickets.Check, Slide: s.tickets.Slide},
+		API:       API{WhoKey: s.sessions.WhoKey, WhoKeyID: s.sessions.WhoKeyID, KeyOf: s.tickets.KeyOf},
 		LogKey:    "yesline.example/log+1f2e3d4c+AWr8pJ0v1nJm6fB7Yw0cQ9eXH1b2c3d4e5f6g7h8i9j0",
-		Redeem:    s.sessions.Redeem,
+		RedeemAny: s.sessions.RedeemAny,
 		Who:       s.sessions.Who,
 		End:       s.sessions.End,
 		Ask:       s.ask,
@@ -188,7 +201,8 @@ func (s *sample) signUp(t testing.TB) {
 	t.Helper()
 	plain := func(_ context.Context, _ yesline.ProgramID, _, data []byte) ([]byte, error) { return data, nil }
 	var err error
-	s.sessions, err = session.New(t.Context(), dbtest.SQLite(t)("content"), "yesline.example", session.Sealing{Seal: plain, Open: plain})
+	s.content = dbtest.SQLite(t)("content")
+	s.sessions, err = session.New(t.Context(), s.content, "yesline.example", session.Sealing{Seal: plain, Open: plain})
 	if err != nil {
 		t.Fatalf("opening the sessions: %v", err)
 	}
@@ -199,11 +213,9 @@ func (s *sample) signUp(t testing.TB) {
 		}
 		s.use(t, name, token)
 	}
-	token, err := s.sessions.Link(t.Context(), session.Local(1000))
-	if err != nil {
-		t.Fatalf("making a link: %v", err)
+	if err := s.sessions.UsePasskeys(session.Passkeys{RPID: "localhost", Origin: "http://localhost", Name: "Yesline"}); err != nil {
+		t.Fatalf("setting passkeys up: %v", err)
 	}
-	s.use(t, "op", token)
 }
 
 // use redeems a token, except the one that a test wants to use itself.
@@ -235,16 +247,46 @@ func (s *sample) facts() map[string]access.Loader {
 	for _, c := range s.calls {
 		known[string(c.ID)] = access.Facts{Program: program, Parties: c.Parties}
 	}
-	load := func(_ context.Context, ids []string) (map[string]access.Facts, error) {
-		found := map[string]access.Facts{}
-		for _, id := range ids {
-			if f, ok := known[id]; ok {
+	load := func(kind string) access.Loader {
+		return func(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+			found := map[string]access.Facts{}
+			for _, id := range ids {
+				f, ok := known[id]
+				if !ok && s.joined(yesline.PersonID(id)) {
+					f, ok = access.Facts{Program: program, Owner: yesline.PersonID(id)}, true
+				}
+				if !ok {
+					continue
+				}
+				about := access.Object{Kind: kind, ID: id}
+				if kind == "track" {
+					about = access.Object{Kind: "call", ID: string(callID("both"))}
+				}
+				open, err := s.cases.OpenTo(ctx, []access.Object{about})
+				if err != nil {
+					return nil, err
+				}
+				f.OpenTo = open[about]
 				found[id] = f
 			}
+			return found, nil
 		}
-		return found, nil
 	}
-	return map[string]access.Loader{"call": load, "track": load, "person": load, "receipt": load, "program": load}
+	all := map[string]access.Loader{"case": s.cases.Facts}
+	for _, kind := range []string{"call", "track", "person", "receipt", "program"} {
+		all[kind] = load(kind)
+	}
+	for _, kind := range []string{"account", "session", "passkey", "key", "device"} {
+		all[kind] = s.belongings
+	}
+	all["staff"] = s.colleagues
+	return all
+}
+
+func (s *sample) joined(p yesline.PersonID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.newcomers, p)
 }
 
 // ask is the real gate, whose questions are kept. It can be told to refuse.

@@ -10,11 +10,13 @@ import (
 
 	"yesline"
 	"yesline/internal/audit"
+	"yesline/internal/session"
 )
 
 const (
 	accountLines   = 50  // on the page
 	accountEntries = 200 // looked at for it
+	openedOnAPage  = 20  // cases that touched somebody
 )
 
 // me shows a person what the house has of them, and what was done with their
@@ -29,7 +31,8 @@ func (s *Site) me(ctx context.Context, a asked) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return show(meView{Mask: masks[me], Lines: lines}), nil
+	told, err := s.openedOf(ctx, me, openedOnAPage)
+	return show(meView{Mask: masks[me], Lines: lines, Opened: told}), err
 }
 
 // account is what was done with a person's record: their links, their number,
@@ -74,14 +77,14 @@ func (s *Site) showNumber(ctx context.Context, a asked) (answer, error) {
 }
 
 func (s *Site) housePage(ctx context.Context, a asked) (answer, error) {
-	v, err := s.readHouse(ctx)
+	v, err := s.readHouse(ctx, a.Who)
 	if err != nil {
 		return answer{}, err
 	}
 	return show(v), nil
 }
 
-func (s *Site) readHouse(ctx context.Context) (houseView, error) {
+func (s *Site) readHouse(ctx context.Context, who session.Principal) (houseView, error) {
 	live, err := s.house.Live(ctx)
 	if err != nil {
 		return houseView{}, err
@@ -94,8 +97,11 @@ func (s *Site) readHouse(ctx context.Context) (houseView, error) {
 	if err != nil {
 		return houseView{}, err
 	}
-	v := houseView{Live: live, Entries: cp.Entries, Signed: cp.At.UTC(), Note: cp.Note}
+	v := houseView{Live: live, Entries: cp.Entries, Signed: cp.At.UTC(), Note: cp.Note, MayInvite: who.Kind() == session.Operator}
 	for _, p := range programs {
+		if who.Program() != "" && p.ID != who.Program() {
+			continue
+		}
 		v.Programs = append(v.Programs, programRow{string(p.ID), p.Name})
 	}
 	return v, nil
@@ -103,7 +109,7 @@ func (s *Site) readHouse(ctx context.Context) (houseView, error) {
 
 // invite adds a contributor and shows their link and telephone account, once.
 func (s *Site) invite(ctx context.Context, a asked) (answer, error) {
-	v, err := s.readHouse(ctx)
+	v, err := s.readHouse(ctx, a.Who)
 	if err != nil {
 		return answer{}, err
 	}

@@ -24,6 +24,8 @@ type answer struct {
 	to     string
 	name   string // of a file
 	data   []byte
+
+	cookies []*http.Cookie
 }
 
 func show(v view) answer                   { return answer{status: http.StatusOK, view: v} }
@@ -41,13 +43,42 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, a answer, who sessio
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.data)))
 		w.Write(a.data)
 	default:
-		s.page(w, a.status, a.view, who.Kind())
+		for _, c := range a.cookies {
+			http.SetCookie(w, c)
+		}
+		s.pageFor(w, r, a.status, a.view, who)
 	}
 }
 
-// page renders into memory first: a page that breaks half-way is never sent.
+// page is a page for somebody of whom no more is known than what they are.
 func (s *Site) page(w http.ResponseWriter, status int, v view, kind session.Kind) {
-	data, err := s.pages.render(v, kind)
+	s.write(w, status, frame{Kind: kind, View: v})
+}
+
+// pageFor is a page for somebody who is signed in: it names their place, and
+// the cases that they have open.
+func (s *Site) pageFor(w http.ResponseWriter, r *http.Request, status int, v view, who session.Principal) {
+	f := frame{Kind: who.Kind(), View: v}
+	if who.Kind() != session.Person && who.Account() != "" {
+		f.Staff = staffPath(who)
+	}
+	if who.Kind() == session.Officer {
+		open, err := s.house.OpenBy(r.Context(), who.Account())
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		for _, c := range open {
+			f.Open = append(f.Open, openCase{ID: string(c.ID), Number: c.Number, Kind: c.Object.Kind, Object: c.Object.ID, Until: moment(c.Until)})
+		}
+	}
+	s.write(w, status, f)
+}
+
+// write renders into memory first: a page that breaks half-way is never sent.
+func (s *Site) write(w http.ResponseWriter, status int, f frame) {
+	v := f.View
+	data, err := s.pages.render(f)
 	if err != nil {
 		s.failures.Add(1)
 		s.house.Log.Error("a page did not render", "page", v.template(), "error", err)
@@ -65,14 +96,22 @@ type pages map[string]*template.Template
 
 // frame is what the layout sees.
 type frame struct {
-	Lang   string
-	Assets string
-	Kind   session.Kind
-	Here   string // the page's name
-	View   view
+	Lang  string
+	Kind  session.Kind
+	Here  string // the page's name
+	Staff string // the page of the asker's colleagues
+	Open  []openCase
+	View  view
 }
 
-var shapes = []string{"in", "landing", "calls", "call", "log", "withdraw", "receipt", "me", "house", "problem"}
+// openCase stands on every page of the officer who has it open.
+type openCase struct {
+	ID, Number, Kind, Object string
+	Until                    time.Time
+}
+
+var shapes = []string{"in", "landing", "calls", "call", "log", "withdraw", "receipt", "me", "house", "problem",
+	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "staff", "cases", "break", "case", "opened", "outbox"}
 
 func loadPages(assets string) (pages, error) {
 	base, err := template.New("layout.html").Funcs(words).ParseFS(files, "pages/layout.html", "pages/parts.html")
@@ -94,13 +133,14 @@ func loadPages(assets string) (pages, error) {
 	return p, nil
 }
 
-func (p pages) render(v view, kind session.Kind) ([]byte, error) {
-	t := p[v.template()]
+func (p pages) render(f frame) ([]byte, error) {
+	f.Lang, f.Here = "en", f.View.template()
+	t := p[f.Here]
 	if t == nil {
-		return nil, fmt.Errorf("no page %s", v.template())
+		return nil, fmt.Errorf("no page %s", f.Here)
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, frame{Lang: "en", Kind: kind, Here: v.template(), View: v}); err != nil {
+	if err := t.Execute(&out, f); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), nil
@@ -126,6 +166,7 @@ var words = template.FuncMap{
 	"minutes": func(seconds int64) int64 { return seconds / 60 % 60 },
 	"rest":    func(seconds int64) int64 { return seconds % 60 },
 	"add":     func(a, b int64) int64 { return a + b },
+	"number":  func(i int) int { return i + 1 },
 }
 
 // clock writes seconds as people read a player: 3:07, 1:02:09.

@@ -8,12 +8,12 @@ import (
 type view interface{ template() string }
 
 type problemView struct{ Status int }
-type needLinkView struct{ Used bool } // Used: the link they followed is no good
 type landingView struct{}
 
 type callsView struct {
-	Days []dayView
-	More string // cursor of the next page
+	Opened []openedView
+	Days   []dayView
+	More   string // cursor of the next page
 }
 
 type dayView struct {
@@ -66,6 +66,7 @@ func (v callView) Audible() int {
 }
 
 type logView struct {
+	Staff bool // seen by an officer, not by a party
 	Call  string
 	Other string
 	Began time.Time
@@ -108,6 +109,7 @@ type meView struct {
 	Mask   string
 	Number string // in clear; set on one answer only
 	Lines  []logLine
+	Opened []openedView
 }
 
 type houseView struct {
@@ -116,6 +118,7 @@ type houseView struct {
 	Signed     time.Time
 	Note       string
 	Programs   []programRow
+	MayInvite  bool
 	Invitation *invitationView
 	Problem    string // "number", "known"
 }
@@ -128,7 +131,6 @@ type invitationView struct {
 }
 
 func (problemView) template() string  { return "problem" }
-func (needLinkView) template() string { return "in" }
 func (landingView) template() string  { return "landing" }
 func (callsView) template() string    { return "calls" }
 func (callView) template() string     { return "call" }
@@ -137,3 +139,177 @@ func (withdrawView) template() string { return "withdraw" }
 func (receiptView) template() string  { return "receipt" }
 func (meView) template() string       { return "me" }
 func (houseView) template() string    { return "house" }
+
+type inView struct {
+	Options string // of the passkey ceremony, JSON
+	Problem string // link, passkey, empty
+	Join    bool   // people may sign up here
+}
+
+type recoverView struct{ Problem string } // wrong, often
+
+type proveView struct {
+	Options string
+	Next    string // where they go afterwards
+	Again   bool   // they come from a button, and press it again
+	Problem string // passkey, empty
+}
+
+type joinView struct {
+	Programs []programRow
+	Problem  string // number, often, over, taken
+}
+
+type codeView struct {
+	Mask    string
+	Problem string // wrong
+}
+
+type termsView struct {
+	Joining bool
+	Hash    string
+	Cards   []cardRow
+	Done    string // saved
+	Problem string // changed, birth
+}
+
+type cardRow struct {
+	Purpose, Title, Short string
+	Full                  []string
+	On                    bool
+}
+
+type passkeyView struct {
+	Options string
+	Name    string
+	Problem string // passkey, empty
+}
+
+type joinedView struct{ Codes []string } // shown once
+
+type securityView struct {
+	Person   bool
+	Device   string // a word for the browser that asks
+	Prove    string // options to show that it is them, when they must first
+	New      string // options of a new passkey, when they may make one now
+	Passkeys []passkeyRow
+	Left     int // recovery codes
+	Sessions []sessionRow
+	More     int64 // the next page of sessions is before this, unix milliseconds; 0: no more
+	Keys     []keyRow
+	Scopes   []scopeRow
+	Phones   []phoneRow
+	Done     string
+	Problem  string // passkey, empty, last, name, scopes, many
+
+	// Shown once.
+	Codes []string
+	Key   *madeKey
+	Phone *madePhone
+}
+
+type passkeyRow struct {
+	ID, Name      string
+	Synced        bool
+	Created, Used time.Time
+}
+
+type sessionRow struct {
+	ID, Name, Device string
+	Created, Seen    time.Time
+	Current          bool
+}
+
+type keyRow struct {
+	ID, Name, May string
+	Used, Expires time.Time
+}
+
+type phoneRow struct {
+	ID, Short string
+	Created   time.Time
+}
+
+type madeKey struct{ Name, Secret string }
+
+type madePhone struct{ Server, Username, Password string }
+
+// openedView tells a person that staff opened something of theirs.
+type openedView struct {
+	Kind, Object   string
+	Opened         time.Time
+	Reason, Number string
+}
+
+type staffView struct {
+	Place      string // the name of the program; "" for the house
+	Program    string // its id
+	Colleagues []colleagueRow
+	Programs   []programRow // where the house may appoint to
+	MayAppoint bool
+	Roles      []string
+	Link       string // shown once
+	Done       string // ended
+	Problem    string // role, last
+}
+
+type colleagueRow struct {
+	ID, Short, Role, Where, By string
+	Created, Ended             time.Time
+	Me                         bool
+}
+
+type casesView struct {
+	Cases   []caseRow
+	MayAsk  bool
+	More    int64
+	Problem string // about
+}
+
+type caseRow struct {
+	ID, Number, Kind, State string
+	Asked                   time.Time
+	Mine                    bool
+}
+
+type breakView struct {
+	Kind, Object   string
+	Reason, Number string
+	Problem        string // reason
+}
+
+type caseView struct {
+	ID, Kind, Object, State string
+	Reason, Number          string
+	Asker, Approver         string
+	Asked, Opened, Until    time.Time
+	Mine, MayDecide         bool
+	Revealed                string // a number in clear; set on one answer only
+	Done                    string // asked, approved, refused, closed
+}
+
+type staffCallView struct {
+	ID      string
+	Began   time.Time
+	Seconds int64
+	Live    bool
+	Voices  []voiceView
+}
+
+type outboxView struct{ Messages []Message }
+
+func (inView) template() string        { return "in" }
+func (recoverView) template() string   { return "recover" }
+func (proveView) template() string     { return "prove" }
+func (joinView) template() string      { return "join" }
+func (codeView) template() string      { return "code" }
+func (termsView) template() string     { return "terms" }
+func (passkeyView) template() string   { return "passkey" }
+func (joinedView) template() string    { return "joined" }
+func (securityView) template() string  { return "security" }
+func (staffView) template() string     { return "staff" }
+func (casesView) template() string     { return "cases" }
+func (breakView) template() string     { return "break" }
+func (caseView) template() string      { return "case" }
+func (staffCallView) template() string { return "opened" }
+func (outboxView) template() string    { return "outbox" }

@@ -28,11 +28,12 @@ type House struct {
 	LogKey string       // the log's public key, as `yesline receipt verify --key` takes it
 
 	// Who asks, and whether they may.
-	Redeem func(ctx context.Context, token string) (cookie string, who session.Principal, err error)
-	Who    func(ctx context.Context, cookie string) (session.Principal, error)
-	End    func(ctx context.Context, who session.Principal) error
-	Ask    func(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error)
-	AskSet func(ctx context.Context, who session.Principal, v access.Verb, objects []access.Object, detail map[string]string) (access.Permit, error)
+	RedeemAny func(ctx context.Context, token string, from session.Client) (session.Redeemed, error)    `may:"be missing"`
+	Redeem    func(ctx context.Context, token string) (cookie string, who session.Principal, err error) `may:"be missing"` // of before RedeemAny
+	Who       func(ctx context.Context, cookie string) (session.Principal, error)
+	End       func(ctx context.Context, who session.Principal) error
+	Ask       func(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error)
+	AskSet    func(ctx context.Context, who session.Principal, v access.Verb, objects []access.Object, detail map[string]string) (access.Permit, error)
 
 	// Calls, newest first. The cursor is opaque; "" asks for the first page
 	// and answers that there are no more.
@@ -70,6 +71,16 @@ type House struct {
 	Number     func(ctx context.Context, program yesline.ProgramID, written string) (yesline.Phone, error) // a number as people write it
 	// Invite makes a contributor; yesline.Conflict for a number that is known.
 	Invite func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone, md5 bool) (Invitation, error)
+
+	Accounts
+	Joining
+	Work
+	Tickets Tickets
+
+	// Outbox is what a demo would have sent, newest first. Only a demo has it.
+	Outbox func() []Message `may:"be missing"`
+
+	API API // what programs ask
 }
 
 // Call is what a list and a page need to know of a call.
@@ -153,7 +164,7 @@ func New(h House) (*Site, error) {
 	if s.pages, err = loadPages(s.assets.prefix); err != nil {
 		return nil, fmt.Errorf("reading the pages: %w", err)
 	}
-	if s.missing, err = s.pages.render(problemView{Status: http.StatusNotFound}, session.Nobody); err != nil {
+	if s.missing, err = s.pages.render(frame{View: problemView{Status: http.StatusNotFound}}); err != nil {
 		return nil, err
 	}
 	s.table = s.rows()
@@ -165,11 +176,17 @@ func New(h House) (*Site, error) {
 }
 
 // complete finds the func that the app forgot.
-func complete(h House) error {
+func complete(h any) error {
 	v := reflect.ValueOf(h)
 	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.Func && f.IsNil() {
-			return fmt.Errorf("the house of web has no %s", v.Type().Field(i).Name)
+		f, field := v.Field(i), v.Type().Field(i)
+		if f.Kind() == reflect.Func && f.IsNil() && field.Tag.Get("may") != "be missing" {
+			return fmt.Errorf("the house of web has no %s", field.Name)
+		}
+		if f.Kind() == reflect.Struct && !f.IsZero() {
+			if err := complete(f.Interface()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -781,14 +781,14 @@ func TestEveryPageRenders(t *testing.T) {
 		}
 	}
 	site := newSite(t, newSample(t))
-	for _, v := range []view{needLinkView{Used: true}, meView{Number: "+1"}, houseView{Problem: "known", Programs: []programRow{{"p", "n"}}}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
+	for _, v := range []view{inView{Problem: "link"}, inView{Problem: "passkey"}, recoverView{Problem: "often"}, joinView{Problem: "taken"}, termsView{Problem: "changed"}, meView{Number: "+1"}, houseView{Problem: "known", Programs: []programRow{{"p", "n"}}}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
 		callView{Done: "shared"}, callView{Done: "unshared"}, callView{Done: "licensed"}, callView{Done: "unlicensed"}, callView{Done: "withdrawn"}} {
-		if _, err := site.pages.render(v, "person"); err != nil {
+		if _, err := site.pages.render(frame{View: v, Kind: "person"}); err != nil {
 			t.Errorf("%T: %v", v, err)
 		}
 	}
 	for _, status := range []int{400, 403, 404, 409, 413, 429, 500, 503} {
-		if _, err := site.pages.render(problemView{Status: status}, ""); err != nil {
+		if _, err := site.pages.render(frame{View: problemView{Status: status}}); err != nil {
 			t.Errorf("the page for %d: %v", status, err)
 		}
 	}

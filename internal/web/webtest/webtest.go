@@ -168,6 +168,14 @@ func (b *Browser) Click(selector string) {
 	b.do("clicking "+selector, chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector))))
 }
 
+// Fill types into what the CSS selector finds, in place of what was there.
+func (b *Browser) Fill(selector, text string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+	defer cancel()
+	b.do("filling "+selector, chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(selector), text)))
+}
+
 // Press sends keys to what has the focus.
 func (b *Browser) Press(keys string) {
 	b.t.Helper()
@@ -228,6 +236,13 @@ func Eval[T any](b *Browser, expression string) T {
 func (b *Browser) Place() string {
 	b.t.Helper()
 	return Eval[string](b, "location.pathname")
+}
+
+// Before runs a script in every page from now on, before those of the page.
+func (b *Browser) Before(script string) {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+	b.do("preparing pages", err)
 }
 
 // Console gives what the page says on its console from now on: complaints of
