@@ -51,4 +51,5 @@ if [ ! -s "$axe_folder/axe.min.js" ] && command -v npm >/dev/null; then
 		rm -f "axe-core-$axe.tgz" npm.log
 	)
 fi
+scripts/pebble.sh
 echo "setup: all there"

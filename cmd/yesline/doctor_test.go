@@ -63,7 +63,9 @@ func TestDoctorOfARunningHouse(t *testing.T) {
 	h := newHouse(t, "")
 	h.start()
 	found := run(t, "doctor", "--json", "--config", h.file).findings(t)
-	if slices.ContainsFunc(found, func(f app.Finding) bool { return f.Level == app.Refuse || f.Level == app.Warn && strings.HasPrefix(f.About, "data/") }) {
+	if slices.ContainsFunc(found, func(f app.Finding) bool {
+		return f.Level == app.Refuse || f.Level == app.Warn && strings.HasPrefix(f.About, "data/")
+	}) {
 		t.Errorf("got %v", found)
 	}
 	if err := os.Chmod(filepath.Join(h.cfg.Data, "root.key"), 0o644); err != nil {

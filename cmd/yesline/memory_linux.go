@@ -5,9 +5,10 @@ import (
 	"syscall"
 )
 
-// closeMemory keeps keys and links out of core dumps, and this process out of
-// the reach of debuggers of the same user.
+// closeMemory keeps keys and links out of core dumps, this process out of the
+// reach of debuggers of the same user, and the files it makes to itself.
 func closeMemory() error {
+	syscall.Umask(0o077)
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		return fmt.Errorf("forbidding core dumps: %w", err)
 	}

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cedar-policy/cedar-go/types"
 
 	"yesline"
 	"yesline/internal/audit"
@@ -468,8 +471,43 @@ func TestFactsOfSomethingElseDoNotCount(t *testing.T) {
 	h.set("program", string(h.other), Facts{Program: h.program})
 	p, err = h.ask("operator", Invite, Object{"program", string(h.other)})
 	h.refused(p, err)
+	bobs := Object{"account", string(h.person("bob"))}
+	h.set("account", bobs.ID, Facts{Program: h.program, Account: h.as("ann").Account()})
+	p, err = h.ask("ann", Manage, bobs)
+	h.refused(p, err)
+	hugos := Object{"staff", h.as("hugo").Account()}
+	h.set("staff", hugos.ID, Facts{Account: h.as("otto").Account(), Role: session.Operator})
+	p, err = h.ask("otto", Appoint, hugos)
+	h.refused(p, err)
 	p, err = h.ask("operator", Verify, Object{"house", "another"})
 	h.refused(p, err)
+}
+
+// A person without a program is nobody, and not of the house.
+func TestOnlyStaffAndMachinesAreOfTheHouse(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	stray := h.as("ann")
+	reflect.NewAt(reflect.TypeFor[yesline.ProgramID](), reflect.ValueOf(&stray).Elem().FieldByName("program").Addr().UnsafePointer()).Elem().SetString("")
+	if e, somebody := askerEntity(stray); stray.Program() != "" || somebody {
+		t.Errorf("a person without a program is %v", e)
+	}
+}
+
+// Of a set the gate loads whether the asker is in it, by id and by kind.
+func TestOnlyTheAskerIsInASet(t *testing.T) {
+	t.Parallel()
+	olga, petra := types.NewEntityUID("Officer", "stf_olga"), types.NewEntityUID("Operator", "stf_petra")
+	ids := []string{"stf_oscar", "stf_olga", "stf_petra"}
+	if s := onlyAsker(ids, olga, "Officer"); s.Len() != 1 || !s.Contains(olga) {
+		t.Errorf("olga is not in %v", s)
+	}
+	if s := onlyAsker(ids, petra, "Officer"); s.Len() != 0 {
+		t.Errorf("an operator is among officers: %v", s)
+	}
+	if s := onlyAsker(ids[:1], olga, "Officer"); s.Len() != 0 {
+		t.Errorf("somebody else is in %v", s)
+	}
 }
 
 func TestWhoseListAnEntryIsIn(t *testing.T) {

@@ -263,9 +263,8 @@ func (c *Cases) tell(ctx context.Context, tx *db.Tx, verb, actor string, is Case
 	e := audit.Entry{Program: is.Program, Actor: actor, Verb: verb, Object: is.Object.ID, Result: "done", Subjects: owners,
 		Detail: map[string]string{"case": string(is.ID), "number": is.Number, "asker": is.Asker,
 			"reason": strings.ToValidUTF8(is.Reason[:min(len(is.Reason), reasonTold)], ""), "reason sha256": hex.EncodeToString(sum[:])}}
-	if len(owners) == 0 { // everybody it touched is erased: what is left names no person
+	if len(owners) == 0 { // everybody it touched is erased, and the reason with them: what is left names no person
 		e.Object = string(is.ID)
-		delete(e.Detail, "reason")
 	}
 	if _, err := c.record(ctx, tx, e); err != nil {
 		return fmt.Errorf("the log did not take the case: %w", err)

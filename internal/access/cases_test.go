@@ -365,6 +365,40 @@ func TestACaseEndsByItself(t *testing.T) {
 	})
 }
 
+// A node that does not see the watches any more trusts nothing it remembers.
+func TestAStaleNodeReadsAnew(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	everyone()
+	synctest.Test(t, func(t *testing.T) {
+		content, err := db.Open(t.Context(), "content", "sqlite:"+folder+"/content.db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer content.Close()
+		d := newDesk(t, content)
+		c := d.asks("olga")
+		d.approves("oscar", c)
+		d.may("olga", View, "call")
+		behind := func(q string, args ...any) {
+			t.Helper()
+			if err := content.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+				_, err := tx.Exec(ctx, q, args...)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		behind(`ALTER TABLE watches RENAME TO gone`)
+		behind(`UPDATE cases SET state = 'closed' WHERE id = $1`, string(c.ID))
+		time.Sleep(db.Staleness + 2*time.Second)
+		if content.Fresh() {
+			t.Fatal("the watches are still read")
+		}
+		d.mayNot("olga", View, "call")
+	})
+}
+
 // What one node closes is closed on every node within a second.
 func TestEveryNodeKnowsWithinASecond(t *testing.T) {
 	t.Parallel()

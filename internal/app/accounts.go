@@ -98,6 +98,9 @@ func (a *App) beginJoin(ctx context.Context, program yesline.ProgramID, written 
 // the invitation has to do: it leads to a new account only, never to one that
 // exists, nor to calls of before.
 func (a *App) resumeJoin(ctx context.Context, claim yesline.ClaimID) (cookie string, err error) {
+	if err := a.People.Renew(ctx, claim); err != nil { // it began with the invitation
+		return "", err
+	}
 	program, _, _, err := a.People.Claimed(ctx, claim)
 	if err != nil {
 		return "", err

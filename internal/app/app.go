@@ -339,6 +339,7 @@ func (a *App) Start(ctx context.Context) error {
 		defer cancel()
 		a.note(a.Jobs.Stop(ctx))
 	})
+	a.sweepEveryMinute()
 	if a.Phones != nil {
 		if err := a.Phones.Start(ctx); err != nil {
 			return err
@@ -349,6 +350,32 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	return a.startLocal()
+}
+
+// sweepEveryMinute takes away what has ended, so that a number that somebody
+// claimed, and the code sent there, are gone soon after their time.
+func (a *App) sweepEveryMinute() {
+	ctx, end := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Minute)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := errors.Join(a.People.Sweep(ctx), a.Outbox.Sweep(ctx)); err != nil && ctx.Err() == nil {
+				a.Report.Error("sweeping what has ended", "error", err)
+			}
+		}
+	}()
+	a.later(func() {
+		end()
+		<-done
+	})
 }
 
 // shredAgain sets off the destruction of a voice that was withdrawn while its

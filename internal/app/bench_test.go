@@ -39,7 +39,7 @@ const measured = "YESLINE_BENCH_HOUSE"
 // offer is what the measured house tells those who measure it.
 type offer struct {
 	URL, Track, Cookie, Ticket, SIP string
-	Phones                 []account
+	Phones                          []account
 }
 
 type account struct{ User, Password string }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -146,7 +147,8 @@ func (c Config) hosts() (ours func(host string) bool, known bool) {
 func hostPort(host string) (name, port string) {
 	name = host
 	if at := strings.LastIndexByte(host, ':'); at > strings.LastIndexByte(host, ']') {
-		if name, port = host[:at], host[at+1:]; port == "" {
+		name, port = host[:at], host[at+1:]
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
 			return "", ""
 		}
 	}

@@ -346,6 +346,9 @@ func TestOnlyOurHost(t *testing.T) {
 		"GET /in HTTP/1.1\r\nHost: \r\n":                                              " 400 ",
 		"GET /in HTTP/1.1\r\nHost: localhost:8080@rebind.example\r\n":                 " 4",
 		"GET /in HTTP/1.1\r\nHost: localhost.rebind.example\r\n":                      " 421 ",
+		"GET /in HTTP/1.1\r\nHost: localhost:8080.rebind.example\r\n":                 " 421 ",
+		"GET /in HTTP/1.1\r\nHost: localhost:08080\r\n":                               " 421 ",
+		"GET /in HTTP/1.1\r\nHost: localhost:+8080\r\n":                               " 421 ",
 		"OPTIONS * HTTP/1.1\r\nHost: rebind.example\r\n":                              " 421 ",
 		"GET /in HTTP/1.1\r\nX-Forwarded-Host: localhost\r\nHost: rebind.example\r\n": " 421 ",
 	} {
@@ -471,6 +474,7 @@ func TestPlainHTTPIsSentOn(t *testing.T) {
 		{"GET /a%0d%0aSet-Cookie:x=y HTTP/1.1\r\nHost: " + ourHost, "308", "https://" + ourHost + "/a%0d%0aSet-Cookie:x=y"},
 		{"GET http://evil.example/ HTTP/1.1\r\nHost: " + ourHost, "421", ""},
 		{"GET / HTTP/1.1\r\nHost: evil.example", "421", ""},
+		{"GET * HTTP/1.1\r\nHost: " + ourHost, "4", ""},
 		{"OPTIONS * HTTP/1.1\r\nHost: " + ourHost, "4", ""},
 		{"POST /in/x HTTP/1.1\r\nHost: " + ourHost + "\r\nContent-Length: 3\r\n\r\na=b", "403", ""},
 	} {

@@ -42,9 +42,10 @@ const (
 type assault struct {
 	base     *url.URL
 	file     *File
-	doors    []Door // those to attack
-	all      []Door // the whole table: what the house has
-	narrow   bool   // only some doors were asked for
+	doors    []Door   // those to attack
+	all      []Door   // the whole table: what the house has
+	problem  []string // pointers that a refusal of the API may have
+	narrow   bool     // only some doors were asked for
 	client   *http.Client
 	marker   string // stands in what we send and must not come back
 	hash     string // the assets' folder
@@ -78,7 +79,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	return run(ctx, c, all)
 }
 
-func run(ctx context.Context, c Config, all []Door) (Report, error) {
+func run(ctx context.Context, c Config, all Table) (Report, error) {
 	a, err := prepare(c, all)
 	if err != nil {
 		return Report{}, err
@@ -101,9 +102,9 @@ func run(ctx context.Context, c Config, all []Door) (Report, error) {
 		if c.part != "" && f.name != "look" && f.name != c.part {
 			continue
 		}
-		from, at := a.tries.Load(), time.Now()
+		from, braked, at := a.tries.Load(), a.braked.Load(), time.Now()
 		f.run(ctx)
-		fmt.Fprintf(a.progress, "%-11s %6d tries  %5.1fs  %s\n", f.name, a.tries.Load()-from, time.Since(at).Seconds(), f.says)
+		fmt.Fprintf(a.progress, "%-11s %6d tries %4d braked  %5.1fs  %s\n", f.name, a.tries.Load()-from, a.braked.Load()-braked, time.Since(at).Seconds(), f.says)
 	}
 	r := a.report(began)
 	if err := ctx.Err(); err != nil {
@@ -142,7 +143,7 @@ func (a *assault) families() []family {
 	return list
 }
 
-func prepare(c Config, all []Door) (*assault, error) {
+func prepare(c Config, all Table) (*assault, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || strings.Trim(base.Path, "/") != "" {
 		return nil, fmt.Errorf("the address of a house, like http://localhost:8080: %w", yesline.Invalid)
@@ -151,11 +152,11 @@ func prepare(c Config, all []Door) (*assault, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &assault{base: &url.URL{Scheme: base.Scheme, Host: base.Host}, file: file, all: all, doors: all, narrow: len(c.Only) > 0,
+	a := &assault{base: &url.URL{Scheme: base.Scheme, Host: base.Host}, file: file, all: all.Doors, doors: all.Doors, problem: all.Problem, narrow: len(c.Only) > 0,
 		marker: "enemy" + strings.TrimPrefix(string(yesline.NewEntryID()), "ent_")[:12], progress: c.Progress, log: c.Log,
 		told: map[string]int{}, reached: map[string]bool{}, missed: map[string]string{}, jars: map[string][]crumb{}}
 	if a.narrow {
-		a.doors = slices.DeleteFunc(slices.Clone(all), func(d Door) bool { return !d.matches(c.Only) })
+		a.doors = slices.DeleteFunc(slices.Clone(all.Doors), func(d Door) bool { return !d.matches(c.Only) })
 		if len(a.doors) == 0 {
 			return nil, fmt.Errorf("there is no door of that name: %w", yesline.Invalid)
 		}

@@ -187,7 +187,7 @@ func TestTheCommittedDoors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range doors {
+	for _, d := range doors.Doors {
 		if d.guarded() && (d.Verb == "" || prefixes[d.Kind] == nil) {
 			t.Errorf("%s: the enemy does not know the kind %q", d, d.Kind)
 		}

@@ -159,7 +159,7 @@ func (a *assault) odd(d Door) []oddBody {
 // notTheirs are fields that an asker does not set, with the kind of id that
 // they would name.
 var notTheirs = map[string]string{"person": "per", "owner": "per", "account": "per", "program": "prg", "call": "cal", "track": "trk", "role": "", "kind": "", "admin": "",
-	"verified": "", "created": "", "id": "cal", "approver": "stf", "asker": "stf", "until": ""}
+	"verified": "", "created": "", "approver": "stf", "asker": "stf", "until": ""}
 
 // withField adds a field to a document, or changes nothing if it has it.
 func (a *assault) withField(body []byte, name string) []byte {

@@ -28,7 +28,7 @@ func (a *assault) faults(ctx context.Context) {
 	inParallel(ctx, all, func(f found) {
 		a.follow(ctx, f, nobody, "permanent public links: what a page links to opens to nobody")
 		for _, who := range a.file.Identities {
-			if who.Person != f.of.Person && a.names(f.link, who) {
+			if who.Cookie != "" && who.Person != f.of.Person && a.names(f.link, who) {
 				a.follow(ctx, f, who, "any signed-in user reads all: what somebody's page links to opens to others")
 			}
 		}
@@ -55,8 +55,8 @@ func (a *assault) collect(ctx context.Context) (all []found) {
 				}
 				for _, m := range links.FindAllStringSubmatch(string(got.body), 400) {
 					link := strings.TrimPrefix(m[1]+m[2], a.base.String())
-					if key := who.Person + "|" + link; !seen[key] && strings.HasPrefix(link, "/") && len(all) < 2000 {
-						seen[key] = true
+					if !seen[link] && strings.HasPrefix(link, "/") && len(all) < 1000 {
+						seen[link] = true
 						all = append(all, found{link, who})
 					}
 				}

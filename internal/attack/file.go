@@ -20,6 +20,7 @@ type File struct {
 	Identities []Identity `json:"identities"`
 	Dead       []Dead     `json:"dead"`
 	Secrets    []Secret   `json:"secrets"`
+	Public     []string   `json:"public"` // ids that the doors open to everybody may tell
 }
 
 // Identity is somebody who can ask, by a session's cookie or by a key.
@@ -110,7 +111,8 @@ func (i Identity) rightful(d Door) []string {
 	var ids []string
 	for _, id := range i.May[d.Verb] {
 		prefix, _, _ := strings.Cut(id, "_")
-		if !slices.Contains(prefixes[d.Kind], prefix) || d.Param == theAsker && id != i.Person || d.Param == theHouse && id != houseID {
+		if !slices.Contains(prefixes[d.Kind], prefix) || d.Param == theAsker && id != i.Person || d.Param == theHouse && id != houseID ||
+			d.Param == thePlace && id != i.Program && (id != houseID || i.Program != "") {
 			continue
 		}
 		ids = append(ids, id)

@@ -3,8 +3,12 @@ package attack
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // The second family: ways in that are dead, forged or swapped must be worth as
@@ -79,7 +83,6 @@ type forgery struct {
 	who    Identity
 	header http.Header
 	query  string
-	door   string // "" for all sorts
 }
 
 func (a *assault) worthNothing(ctx context.Context, d Door, id string, f forgery, none answer) {
@@ -200,35 +203,53 @@ func swapCase(s string) string {
 	}, s)
 }
 
-const mostGuesses = 400
+// How many guesses a house may bear before it says "later". Who is on its own
+// machine has no address to be braked by, and meets only what the house bears
+// in all.
+const (
+	mostGuesses     = 400
+	mostFromLoop    = 8000
+	leastGuessSpeed = 1000 // a second; slower than that, a house's own brake is not met
+)
 
 // guess tries to sign in with made-up codes, from addresses that it makes up
 // too, until the house says "later". It is the last but the log: it locks us
 // out.
 func (a *assault) guess(ctx context.Context) {
 	for _, d := range a.doors {
-		if d.Sort != "public" || d.Method != "POST" || d.Path != "/in/recover" && d.Path != "/in/{token}" && d.Path != "/join" {
-			continue
-		}
-		if !a.isBraked(ctx, d) {
-			t := a.ask("guessing", d, nobody, "")
-			a.leak(t, answer{}, "it lets a stranger guess without end")
+		if d.Sort == "public" && d.Method == "POST" && (d.Path == "/in/recover" || d.Path == "/in/{token}" || d.Path == "/join/code") && !a.isBraked(ctx, d) {
+			a.leak(a.ask("guessing", d, nobody, ""), answer{}, "it lets a stranger guess without end")
 		}
 	}
 }
 
 func (a *assault) isBraked(ctx context.Context, d Door) bool {
-	stopped := false
-	for n := 0; n < mostGuesses && !stopped && ctx.Err() == nil; n++ {
+	most := mostGuesses
+	local := net.ParseIP(a.base.Hostname()).IsLoopback() || a.base.Hostname() == "localhost"
+	if local {
+		most = mostFromLoop
+	}
+	var stopped atomic.Bool
+	var sent atomic.Int64
+	began := time.Now()
+	inParallel(ctx, make([]struct{}, most), func(struct{}) {
+		if stopped.Load() {
+			return
+		}
+		n := sent.Add(1)
 		t := a.ask("guessing", d, nobody, "")
-		t.path = strings.ReplaceAll(d.Path, "{token}", strings.TrimPrefix(absentID("ent"), "ent_"))
-		from := strings.Join([]string{"203.0.113", string(rune('0' + n%10))}, ".")
+		t.path = strings.ReplaceAll(d.Path, "{token}", strings.Repeat(strings.TrimPrefix(absentID("ent"), "ent_"), 2)[:43])
+		from := fmt.Sprintf("203.0.113.%d", n%250)
 		t.header = set(set(set(t.header, "X-Forwarded-For", from), "Forwarded", "for="+from), "X-Real-IP", from)
 		got, err := a.send(ctx, t)
-		stopped = err == nil && got.status == http.StatusTooManyRequests
-		if stopped && got.header.Get("Retry-After") == "" {
+		if err != nil || got.status != http.StatusTooManyRequests {
+			return
+		}
+		if got.header.Get("Retry-After") == "" {
 			a.leak(t, got, "it says later and not when")
 		}
-	}
-	return stopped
+		stopped.Store(true)
+	})
+	slow := local && float64(sent.Load()) < leastGuessSpeed*time.Since(began).Seconds()
+	return stopped.Load() || slow
 }

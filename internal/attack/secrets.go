@@ -57,7 +57,7 @@ func (a *assault) findIDs(t try, got answer, text []byte) {
 	mine := a.idents[t.who.Name]
 	for _, id := range ids.FindAllString(string(text), 500) {
 		prefix, _, _ := strings.Cut(id, "_")
-		if mine[id] || strings.Contains(t.path, id) || bytes.Contains(t.body, []byte(id)) || !slices.Contains(a.known[prefix], id) {
+		if mine[id] || t.door.Sort == "public" && slices.Contains(a.file.Public, id) || strings.Contains(t.path, id) || bytes.Contains(t.body, []byte(id)) || !slices.Contains(a.known[prefix], id) {
 			continue
 		}
 		a.leak(t, got, "the answer holds the id of a "+prefix+" that is none of theirs")
@@ -66,7 +66,11 @@ func (a *assault) findIDs(t try, got answer, text []byte) {
 
 // findFields finds what an answer in JSON has beyond the door's own list.
 func (a *assault) findFields(t try, got answer) {
-	if t.door.Fields == nil || got.status >= 300 || len(got.body) == 0 || !isJSON(got.header) {
+	allowed := t.door.Fields
+	if got.status >= 400 {
+		allowed = a.problem
+	}
+	if allowed == nil || t.door.Sort != "api" || len(got.body) == 0 || !isJSON(got.header) {
 		return
 	}
 	var value any
@@ -75,7 +79,7 @@ func (a *assault) findFields(t try, got answer) {
 		return
 	}
 	for _, p := range pointers("", value) {
-		if !slices.Contains(t.door.Fields, p) {
+		if !slices.Contains(allowed, p) {
 			a.leak(t, got, "the answer has a field that the door does not list: "+p)
 		}
 	}

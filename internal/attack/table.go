@@ -29,21 +29,24 @@ type Door struct {
 //go:embed doors.json
 var table []byte
 
-// Doors are the house's doors as they were committed.
-func Doors() ([]Door, error) { return readDoors(table) }
+// Table is what the enemy knows of the house.
+type Table struct {
+	Version int      `json:"version"`
+	Problem []string `json:"problem"` // JSON pointers that a refusal of the API may have
+	Doors   []Door   `json:"doors"`
+}
 
-func readDoors(data []byte) ([]Door, error) {
-	var list struct {
-		Version int    `json:"version"`
-		Doors   []Door `json:"doors"`
-	}
+// Doors are the house's doors as they were committed.
+func Doors() (Table, error) { return readDoors(table) }
+
+func readDoors(data []byte) (list Table, err error) {
 	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("reading the list of doors: %w", err)
+		return list, fmt.Errorf("reading the list of doors: %w", err)
 	}
 	if list.Version != 1 || len(list.Doors) == 0 {
-		return nil, fmt.Errorf("a list of doors of version %d: %w", list.Version, yesline.Invalid)
+		return list, fmt.Errorf("a list of doors of version %d: %w", list.Version, yesline.Invalid)
 	}
-	return list.Doors, nil
+	return list, nil
 }
 
 func (d Door) String() string { return strings.TrimSpace(d.Method + " " + d.Path) }
@@ -60,11 +63,12 @@ func (d Door) matches(patterns []string) bool {
 const (
 	theAsker = "(the asker)"
 	theHouse = "(the house)"
-	houseID  = "house" // how the file of identities names the one house
+	thePlace = "(the place)" // where staff work: a program or the house
+	houseID  = "house"       // how the file of identities names the one house
 )
 
 // prefixes are how the ids of a kind begin.
-var prefixes = map[string][]string{"call": {"cal"}, "track": {"trk"}, "person": {"per"}, "receipt": {"rcp"}, "program": {"prg"}, "house": {houseID},
+var prefixes = map[string][]string{"call": {"cal"}, "track": {"trk"}, "person": {"per"}, "receipt": {"rcp"}, "program": {"prg"}, "house": {houseID}, "place": {"prg", houseID},
 	"account": {"per", "stf"}, "session": {"ses"}, "passkey": {"pky"}, "key": {"key"}, "device": {"dev"}, "case": {"cas"}, "staff": {"stf"}}
 
 var parameter = regexp.MustCompile(`\{(\w+)\}`)

@@ -141,11 +141,21 @@ func (a *assault) addressPasses(ctx context.Context) (all []pass) {
 	}
 	return slices.DeleteFunc(all, func(p pass) bool {
 		if a.plays(ctx, p) {
+			a.reachListening()
 			return false
 		}
 		a.miss("tickets of programs", "an address that was given does not play")
 		return true
 	})
+}
+
+// reachListening notes that the door of addresses let its ticket through.
+func (a *assault) reachListening() {
+	for _, d := range a.doors {
+		if d.Sort == "api" && d.Verb == "listen" && d.Method == "GET" {
+			a.reach(d)
+		}
+	}
 }
 
 // misuse tries a living ticket in every way that is not its own.

@@ -17,7 +17,7 @@ const (
 	surely      = 4.5
 	leastShift  = 200 * time.Microsecond
 	leastPart   = 0.1
-	firstRound  = 16 // of each; a door that looks even then is done
+	firstRound  = 12 // of each; a door that looks even then is done
 	nextRounds  = 60
 	roundsInAll = 4
 	suspicious  = 2.0

@@ -364,31 +364,6 @@ func TestTheTableOfClaimsIsBounded(t *testing.T) {
 	r.claims(t, r.House.Program(t), "+12025550144")
 }
 
-// Invented programs cost memory within bounds, and free nobody of a limit.
-func TestInventedProgramsDoNotLiftALimit(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	program := r.House.Program(t)
-	spend := func() (n int) {
-		for ; n < 1000; n++ {
-			if _, err := r.Claim(t.Context(), program, number(t, "+12025550142")); err != nil {
-				return n
-			}
-		}
-		return n
-	}
-	spend()
-	for range 3000 {
-		if _, err := r.Claim(t.Context(), yesline.NewProgramID(), number(t, "+12025550142")); err == nil {
-			t.Fatal("a claim in a program that does not exist")
-		}
-	}
-	began := time.Now()
-	if n := spend(); n > 100+20*int(time.Since(began)/time.Second+1) {
-		t.Errorf("%d more claims after a look into other programs", n)
-	}
-}
-
 // Who is forgotten leaves no claim behind, settled or not.
 func TestForgetTakesClaims(t *testing.T) {
 	each(t, func(t *testing.T, r *room) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"yesline"
 	"yesline/internal/access"
@@ -37,6 +38,8 @@ type Player struct {
 	// For drawing: the gate, and the grant to derive from a voice that is kept.
 	Ask  func(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error)
 	Kept func(ctx context.Context, call yesline.CallID, person yesline.PersonID) (consent.Grant, error)
+
+	sheets sync.Pool
 }
 
 // Seconds is a track's length by the vault's books, to word the question to
@@ -55,20 +58,30 @@ func (p *Player) Seconds(ctx context.Context, track yesline.TrackID) (int64, err
 // Window gives the bytes [from, to) of the track's virtual WAV file, at most
 // WindowLimit of them. It is all or nothing: yesline.Tampered when the track
 // is shorter than its books said. The permit is to Listen; the vault looks at
-// it, and at consent, once more.
+// it, and at consent, once more. Whoever has written the bytes gives them back
+// by Done.
 func (p *Player) Window(ctx context.Context, permit access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
 	if from < 0 || to <= from || to-from > WindowLimit {
 		return nil, fmt.Errorf("a window of %d bytes: %w", to-from, yesline.Invalid)
 	}
-	out := make([]byte, 0, to-from)
+	out, err := p.window(ctx, permit, track, p.sheet(to-from), from, to)
+	if err != nil {
+		p.Done(out)
+		return nil, err
+	}
+	return out, nil
+}
+
+// window appends to out what it could get, also on an error.
+func (p *Player) window(ctx context.Context, permit access.Permit, track yesline.TrackID, out []byte, from, to int64) ([]byte, error) {
 	if from < HeaderBytes {
 		length, err := p.Voices.Length(ctx, permit, track)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		h, err := audio.WAVHeader(length * audio.Rate)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		out = append(out, h[from:min(to, HeaderBytes)]...)
 	}
@@ -81,12 +94,35 @@ func (p *Player) Window(ctx context.Context, permit access.Permit, track yesline
 		out = render(out, s, n, from, to)
 		heard++
 	}); err != nil {
-		return nil, err
+		return out, err
 	}
 	if heard != count {
-		return nil, fmt.Errorf("a track that ends before its length: %w", yesline.Tampered)
+		return out, fmt.Errorf("a track that ends before its length: %w", yesline.Tampered)
 	}
 	return out, nil
+}
+
+// sheetSize is the size of the windows that most players ask for, at most.
+const sheetSize = 192 << 10
+
+// sheet gives room for a window, used before if there is some.
+func (p *Player) sheet(size int64) []byte {
+	if size > sheetSize {
+		return make([]byte, 0, size)
+	}
+	if b, ok := p.sheets.Get().(*[sheetSize]byte); ok {
+		return b[:0]
+	}
+	return new([sheetSize]byte)[:0]
+}
+
+// Done takes back what Window gave. It is wiped and used again: what was said
+// does not wait in memory for the garbage collector.
+func (p *Player) Done(window []byte) {
+	clear(window)
+	if cap(window) == sheetSize {
+		p.sheets.Put((*[sheetSize]byte)(window[:sheetSize]))
+	}
 }
 
 // render appends the part of [from, to) that lies in this second, which is

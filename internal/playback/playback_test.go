@@ -225,6 +225,27 @@ func TestTheOwnerHearsTheirVoice(t *testing.T) {
 	}
 }
 
+// A window that is given back is wiped, and the next one in its place is right.
+func TestAWindowIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	said := say(12)
+	track := s.record(t, said)
+	whole := reference(t, said)
+	permit := must[access.Permit](t)(s.listens(t, s.ann, track))
+	for _, c := range [][2]int64{{0, 100_000}, {44, 60_000}, {100_000, 100_001}, {0, Size(12)}} {
+		got := must[[]byte](t)(s.Window(t.Context(), permit, track, c[0], c[1]))
+		if !bytes.Equal(got, whole[c[0]:c[1]]) {
+			t.Errorf("%v: the bytes differ from what was said", c)
+		}
+		s.Done(got)
+		if bytes.ContainsFunc(got, func(r rune) bool { return r != 0 }) {
+			t.Errorf("%v: it was given back and is still in memory", c)
+		}
+	}
+	s.Done(nil)
+}
+
 // Nobody hears without a permit for this very track, nor after the voice was
 // taken back, whatever permit they still hold.
 func TestWhoHearsNothing(t *testing.T) {

@@ -740,6 +740,30 @@ func TestAnotherNodeKnowsANewKeyAtOnce(t *testing.T) {
 	})
 }
 
+// A request carries the ticket it came with, for that track alone.
+func TestCarrying(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, dbtest.SQLite(t))
+	ann := o.signIn(o.program, o.ann)
+	track := o.track(o.program, o.ann)
+	ticket := accepts(t, "hers", o.Tickets, o.issue(ann, track), ann, track)
+	none := Ticket{}.track.as("trk")
+	for what, c := range map[string]struct {
+		ctx   context.Context
+		track string
+		want  bool
+	}{
+		"its track":     {Carry(t.Context(), ticket), track, true},
+		"another track": {Carry(t.Context(), ticket), o.track(o.program, o.ann), false},
+		"no ticket":     {t.Context(), track, false},
+		"a zero ticket": {Carry(t.Context(), Ticket{}), none, false},
+	} {
+		if got := Carries(c.ctx, yesline.TrackID(c.track)); got != c.want {
+			t.Errorf("%s: got %v", what, got)
+		}
+	}
+}
+
 func TestTicketsNeedTheirHouse(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, dbtest.SQLite(t))

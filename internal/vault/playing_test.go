@@ -170,6 +170,48 @@ func TestMemoryOpensNothingForOthers(t *testing.T) {
 	ok(t, err)
 }
 
+// What was heard is wiped when hearing ends, and hearing is all that reading is.
+func TestWhatIsHeardIsWiped(t *testing.T) {
+	t.Parallel()
+	w := memory(t)
+	ctx := t.Context()
+	l := w.listener(t, w.Content, w.Keys, w.consent)
+	track := w.record(t, w.ann, 0, 1, 3)
+	p := w.permit(t, w.signIn(t, w.ann), access.Listen, track.ID)
+	want := must[[]vault.Second](t)(l.Read(ctx, p, track.ID, 1, 9))
+	var heard []*vault.Second
+	for range 2 {
+		next := int64(1)
+		heard = heard[:0]
+		ok(t, l.Hear(ctx, p, track.ID, 1, 9, func(n int64, s *vault.Second) {
+			said := want[n-1]
+			if n != next || s.Codec != said.Codec || s.Present != said.Present || string(s.Payload) != string(said.Payload) {
+				t.Errorf("second %d is not what is read", n)
+			}
+			kept := *s
+			heard, next = append(heard, &kept), next+1
+		}))
+	}
+	if len(heard) != len(want) || len(want) != 3 {
+		t.Fatalf("%d seconds, and %d were read", len(heard), len(want))
+	}
+	for n, s := range heard {
+		for _, b := range s.Payload {
+			if b != 0 {
+				t.Fatalf("second %d is in memory after hearing it", n)
+			}
+		}
+	}
+	for _, c := range [][2]int64{{-1, 2}, {0, 0}, {0, 1000}} {
+		if err := l.Hear(ctx, p, track.ID, c[0], c[1], nil); !errors.Is(err, yesline.Invalid) {
+			t.Errorf("hearing %v: got %v", c, err)
+		}
+	}
+	if err := l.Hear(ctx, access.Permit{}, track.ID, 0, 1, nil); !errors.Is(err, yesline.Denied) {
+		t.Errorf("hearing without a permit: got %v", err)
+	}
+}
+
 // A byte that was changed on the disk is found in every window, also when the
 // key is remembered.
 func TestAChangedByteIsFoundWhileRemembered(t *testing.T) {

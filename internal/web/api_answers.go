@@ -103,7 +103,7 @@ func (a *Answers) begin(ctx context.Context, t *attempt) (k kept, done bool, err
 
 func (a *Answers) insert(ctx context.Context, tx *db.Tx, t attempt) error {
 	var n int
-	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM web_answers WHERE holder = $1 LIMIT $2) AS some`, t.holder, answersMost).Scan(&n); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM web_answers WHERE holder = $1 LIMIT $2) AS few`, t.holder, answersMost).Scan(&n); err != nil {
 		return err
 	}
 	if n >= answersMost {

@@ -16,6 +16,7 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/session"
 )
 
 func sameAnswer(a, b *httptest.ResponseRecorder) bool {
@@ -41,20 +42,21 @@ func TestOnlyAKeyOpensTheAPI(t *testing.T) {
 		t.Error("it does not say what is needed")
 	}
 	for name, headers := range map[string][]string{
-		"nothing":           nil,
-		"a cookie":          {"Cookie", "yesline=" + h.cookie["ann"]},
-		"a cookie as a key": {"Authorization", "Bearer " + h.cookie["ann"]},
-		"unknown":           {"Authorization", "Bearer yk_" + strings.Repeat("A", 43)},
-		"ended":             {"Authorization", "Bearer " + ended},
-		"longer":            {"Authorization", good + "A"},
-		"shorter":           {"Authorization", good[:len(good)-1]},
-		"another scheme":    {"Authorization", "Basic " + h.key["ann"]},
-		"no scheme":         {"Authorization", h.key["ann"]},
-		"two keys":          {"Authorization", good, "Authorization", good},
-		"very long":         {"Authorization", "Bearer yk_" + strings.Repeat("A", 1<<20)},
-		"in another case":   {"Authorization", "Bearer " + strings.ToUpper(h.key["ann"])},
-		"a space more":      {"Authorization", "Bearer  " + h.key["ann"]},
-		"not ours":          {"Authorization", "Bearer xx_" + h.key["ann"][3:]},
+		"nothing":             nil,
+		"a cookie":            {"Cookie", "yesline=" + h.cookie["ann"]},
+		"a cookie as a key":   {"Authorization", "Bearer " + h.cookie["ann"]},
+		"unknown":             {"Authorization", "Bearer yk_" + strings.Repeat("A", 43)},
+		"ended":               {"Authorization", "Bearer " + ended},
+		"ended, and a cookie": {"Authorization", "Bearer " + ended, "Cookie", "yesline=" + h.cookie["ann"]},
+		"longer":              {"Authorization", good + "A"},
+		"shorter":             {"Authorization", good[:len(good)-1]},
+		"another scheme":      {"Authorization", "Basic " + h.key["ann"]},
+		"no scheme":           {"Authorization", h.key["ann"]},
+		"two keys":            {"Authorization", good, "Authorization", good},
+		"very long":           {"Authorization", "Bearer yk_" + strings.Repeat("A", 1<<20)},
+		"in another case":     {"Authorization", "Bearer " + strings.ToUpper(h.key["ann"])},
+		"a space more":        {"Authorization", "Bearer  " + h.key["ann"]},
+		"not ours":            {"Authorization", "Bearer xx_" + h.key["ann"][3:]},
 	} {
 		for o, path := range h.doors(h.real("ann")) {
 			got := h.as("", o.method(), path, "", headers...)
@@ -76,6 +78,10 @@ func TestOnlyAKeyOpensTheAPI(t *testing.T) {
 		t.Error("strangers are not counted")
 	}
 	h.want(http.StatusOK, "ann", "GET", "/api/v1/me", "")
+	h.site.house.API.WhoKey = func(context.Context, string) (session.Principal, error) { return h.signedIn["ann"], nil }
+	if !sameAnswer(h.as("ann", "GET", "/api/v1/me", ""), want) {
+		t.Error("a house that takes sessions for keys lets them in")
+	}
 }
 
 // Each door asks the gate its rule about the object that it names, says by

@@ -80,6 +80,9 @@ func TestSigningUpAndLosingEverything(t *testing.T) {
 	b.WaitText("h1", "Your passkey")
 	b.Click("yes-passkey button")
 	b.WaitText("h1", "Keep these codes")
+	for _, f := range b.Axe() {
+		t.Errorf("the codes: axe: %s", f)
+	}
 	picture(b, "story-codes")
 	codes := strings.Fields(webtest.Eval[string](b, `[...document.querySelectorAll(".codes code")].map(c => c.textContent).join(" ")`))
 	if len(codes) != 10 || phone.Passkeys() != 1 {
@@ -108,6 +111,9 @@ func TestSigningUpAndLosingEverything(t *testing.T) {
 	b.Click(`form[action="/me/passkeys"] button`)
 	b.WaitText(".notice", "Your new passkey works")
 	b.WaitText("#passkeys ~ .things", "My key")
+	for _, f := range b.Axe() {
+		t.Errorf("two passkeys: axe: %s", f)
+	}
 	picture(b, "story-two-passkeys")
 
 	// The first is lost, and removed with the second.

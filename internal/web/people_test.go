@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,6 @@ import (
 // What belongs to ann beside her sessions, by fixed names.
 var (
 	annsPasskey = yesline.PasskeyID(id("pky", "ann"))
-	annsPhone   yesline.DeviceID
 )
 
 const rightCode = "246810"
@@ -227,33 +227,169 @@ func (s *sample) colleagues(ctx context.Context, ids []string) (map[string]acces
 	return found, nil
 }
 
+func (s *sample) as(t testing.TB, name string) session.Principal {
+	t.Helper()
+	p, err := s.sessions.Who(t.Context(), s.cookies[name])
+	if err != nil {
+		t.Fatalf("looking %s up: %v", name, err)
+	}
+	return p
+}
+
 // breakGlass makes a case about a call, and lets the second officer approve it.
 func (s *sample) breakGlass(t testing.TB, call yesline.CallID, approve bool) access.Case {
 	t.Helper()
+	return s.breakOpen(t, access.Object{Kind: "call", ID: string(call)}, []yesline.PersonID{ann, bob}, approve)
+}
+
+func (s *sample) breakOpen(t testing.TB, object access.Object, owners []yesline.PersonID, approve bool) access.Case {
+	t.Helper()
 	ctx := t.Context()
-	who := func(name string) session.Principal {
-		p, err := s.sessions.Who(ctx, s.cookies[name])
-		if err != nil {
-			t.Fatalf("looking %s up: %v", name, err)
-		}
-		return p
-	}
-	permit, err := s.gate.Ask(ctx, who("officer"), access.Break, access.Object{Kind: "call", ID: string(call)}, nil)
+	permit, err := s.gate.Ask(ctx, s.as(t, "officer"), access.Break, object, nil)
 	if err != nil {
 		t.Fatalf("asking to break: %v", err)
 	}
-	c, err := s.cases.Ask(ctx, permit, []yesline.PersonID{ann, bob}, "A complaint about threats in this call, made by a party.", "SUP-1042")
+	c, err := s.cases.Ask(ctx, permit, owners, "A complaint about threats in this call, made by a party.", "SUP-1042")
 	if err != nil {
 		t.Fatalf("asking for a case: %v", err)
 	}
+	s.opened = c
 	if !approve {
 		return c
 	}
-	if permit, err = s.gate.Ask(ctx, who("second"), access.Approve, access.Object{Kind: "case", ID: string(c.ID)}, nil); err != nil {
+	if permit, err = s.gate.Ask(ctx, s.as(t, "second"), access.Approve, access.Object{Kind: "case", ID: string(c.ID)}, nil); err != nil {
 		t.Fatalf("asking to approve: %v", err)
 	}
 	if c, err = s.cases.Approve(ctx, permit); err != nil {
 		t.Fatalf("approving: %v", err)
 	}
 	return c
+}
+
+// caseScene is the page of the case that breakGlass made.
+const caseScene = "(the case)"
+
+// address is where a scene is.
+func (s *sample) address(path string) string {
+	if path == caseScene {
+		return "/cases/" + string(s.opened.ID)
+	}
+	return path
+}
+
+// claim is somebody who has done so many steps of signing up.
+func (s *sample) claim(t testing.TB, steps int) {
+	t.Helper()
+	ctx := t.Context()
+	cookie, err := s.House.Begin(ctx, program, "+12025550142")
+	if err == nil && steps > 1 {
+		err = s.sessions.ProveClaim(ctx, cookie, rightCode)
+	}
+	if err == nil && steps > 2 {
+		err = s.sessions.AgreeClaim(ctx, cookie, strings.Repeat("a", 64), "record")
+	}
+	if err != nil {
+		t.Fatalf("beginning to sign up: %v", err)
+	}
+	s.claiming = cookie
+}
+
+// furnish gives ann more of everything that an account can have.
+func (s *sample) furnish(t testing.TB) {
+	t.Helper()
+	ctx := t.Context()
+	who, err := s.sessions.Who(ctx, s.cookies["ann"])
+	if err == nil {
+		_, _, err = s.sessions.MakeKey(ctx, who, "Backup at home", []string{"list", "view", "listen"}, 30*24*time.Hour)
+	}
+	if err == nil {
+		_, err = s.sessions.RecoveryCodes(ctx, who)
+	}
+	if err == nil {
+		_, _, _, err = s.sessions.AddDevice(ctx, program, ann, false)
+	}
+	if err != nil {
+		t.Fatalf("furnishing an account: %v", err)
+	}
+	s.signIn(t, "ann's tablet", ann)
+}
+
+// oldOfficer is an officer who signed in a while ago.
+func (s *sample) oldOfficer(t testing.TB) {
+	t.Helper()
+	_, token, err := s.sessions.Appoint(t.Context(), session.Local(1000), session.Officer, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.sessions.RedeemAny(t.Context(), token, session.Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cookies["officer old"] = got.Cookie
+	s.age(t, got.Who)
+}
+
+// there names one of every kind of object, so that for each door somebody may
+// pass: see rightful.
+func (s *sample) there(t testing.TB) map[string]string {
+	t.Helper()
+	ctx := t.Context()
+	s.furnish(t)
+	phones, err := s.sessions.DevicesOf(ctx, string(ann))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := s.sessions.KeysOf(ctx, string(ann))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.breakOpen(t, access.Object{Kind: "person", ID: string(bob)}, []yesline.PersonID{bob}, true)
+	waiting := s.breakGlass(t, callID("private"), false)
+	s.asked = nil
+	return map[string]string{"call": string(callID("both")), "track": string(trkAnn), "receipt": string(receipt), "program": string(program),
+		"person": string(bob), "session": string(s.as(t, "ann's tablet").Session()), "passkey": string(annsPasskey), "key": string(keys[0].ID),
+		"device": string(phones[0].ID), "case": string(waiting.ID), "staff": s.as(t, "auditor").Account()}
+}
+
+// rightful is somebody who may pass a door on what there names.
+func (s *sample) rightful(r row) string {
+	switch r.rule.Kind {
+	case "house", "place", "program", "staff":
+		if r.rule.Verb == access.Staff {
+			return "officer"
+		}
+		return "op"
+	case "case":
+		if r.rule.Verb == access.Approve {
+			return "second"
+		}
+		return "officer"
+	}
+	if r.rule.Verb == access.Break || r.rule.Kind == "person" && r.rule.Param == "person" {
+		return "officer"
+	}
+	return "ann"
+}
+
+// ticketed is a ticket of somebody who may hear the track that a path names, as
+// the page of its call would have given it.
+func (s *sample) ticketed(name, path string) string {
+	ctx := context.Background()
+	parts := strings.Split(path, "/")
+	if len(parts) != 4 || parts[1] != "tracks" || s.cookies[name] == "" {
+		return ""
+	}
+	who, err := s.sessions.Who(ctx, s.cookies[name])
+	if err != nil {
+		return ""
+	}
+	permit, err := s.gate.Ask(ctx, who, access.Listen, access.Object{Kind: "track", ID: parts[2]}, nil)
+	if err != nil {
+		return ""
+	}
+	token, _, err := s.tickets.Issue(ctx, permit, toPlay, clientMark(&http.Request{Header: http.Header{}}))
+	if err != nil {
+		return ""
+	}
+	return token
 }

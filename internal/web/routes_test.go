@@ -70,6 +70,10 @@ func TestABadDoorDoesNotStart(t *testing.T) {
 		"two of the same":      {page("GET /calls/{call}", view, f), page("GET /calls/{call}", view, f)},
 		"a reason and a rule":  {{pattern: "GET /calls/{call}", sort: "page", reason: "because", rule: view, show: f}},
 		"no sort":              {{pattern: "GET /calls/{call}", rule: view, show: f}},
+		"a fresh stream":       {stream("GET /calls/{call}", view, g).fresh()},
+		"public and fresh":     {public("GET /secret", "because", h).fresh()},
+		"an api elsewhere":     {{pattern: "GET /calls/{call}", sort: "api", rule: view, open: h}},
+		"a case by its number": {page("GET /cases/{number}", of(access.View, "case", "number"), f), page("GET /cases/{number}/{case}", of(access.View, "case", "case"), f)},
 		"a stream with no ask": {stream("GET /tracks/{track}/audio", of(access.Listen, "track", "track"), nil)},
 	} {
 		if err := check(table); err == nil {
@@ -85,9 +89,18 @@ func TestABadDoorDoesNotStart(t *testing.T) {
 // which.
 func TestAHouseWithAHoleDoesNotStart(t *testing.T) {
 	t.Parallel()
-	h := newSample(t).House
-	h.Ask = nil
-	if _, err := New(h); err == nil || !strings.Contains(err.Error(), "Ask") {
-		t.Errorf("a house without a gate: got %v", err)
+	for name, take := range map[string]func(*House){
+		"Ask":    func(h *House) { h.Ask = nil },
+		"SignIn": func(h *House) { h.SignIn = nil },
+		"Finish": func(h *House) { h.Joining = Joining{} },
+		"OpenBy": func(h *House) { h.OpenBy = nil },
+		"Check":  func(h *House) { h.Tickets.Check = nil },
+		"WhoKey": func(h *House) { h.API.WhoKey = nil },
+	} {
+		h := newSample(t).House
+		take(&h)
+		if _, err := New(h); err == nil || !strings.Contains(err.Error(), "has no") {
+			t.Errorf("a house without %s: got %v", name, err)
+		}
 	}
 }

@@ -63,6 +63,8 @@ type sample struct {
 	token     string             // a link of ann's that nobody used
 	sent      []Message          // what would have gone to phones
 	newcomers []yesline.PersonID // who signed up
+	claiming  string             // the cookie of who is signing up
+	opened    access.Case        // the case that was made last
 	chosen    map[yesline.PersonID]consent.Choice
 	closed    bool // the gate says no to everybody from now on
 	answers   int  // or after this many more answers, if not 0

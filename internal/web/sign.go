@@ -172,8 +172,19 @@ func (s *Site) prove(ctx context.Context, a asked) (answer, error) {
 		}
 		problem = "passkey"
 	}
-	options, err := s.house.ProofOptions(ctx, a.Who)
-	return wrong(http.StatusUnprocessableEntity, proveView{Options: string(options), Next: next, Problem: problem}), err
+	v, err := s.proof(ctx, a.Who)
+	v.Next, v.Problem = next, problem
+	return wrong(http.StatusUnprocessableEntity, v), err
+}
+
+// proof is the page that asks somebody to show that it is them.
+func (s *Site) proof(ctx context.Context, who session.Principal) (proveView, error) {
+	passkeys, err := s.house.PasskeysOf(ctx, who.Account())
+	if err != nil {
+		return proveView{}, err
+	}
+	options, err := s.house.ProofOptions(ctx, who)
+	return proveView{Options: string(options), None: len(passkeys) == 0}, err
 }
 
 // ours is a path of this site to go to, or the front.
@@ -189,7 +200,7 @@ func ours(path string) string {
 // stale is the answer to somebody who must show first that it is them. It looks
 // at nothing of what they asked for.
 func (s *Site) stale(w http.ResponseWriter, r *http.Request, who session.Principal, back string) {
-	options, err := s.house.ProofOptions(r.Context(), who)
+	v, err := s.proof(r.Context(), who)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -198,7 +209,8 @@ func (s *Site) stale(w http.ResponseWriter, r *http.Request, who session.Princip
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		next = parameter.ReplaceAllStringFunc(back, func(name string) string { return url.PathEscape(r.PathValue(strings.Trim(name, "{}"))) })
 	}
-	s.pageFor(w, r, http.StatusForbidden, proveView{Options: string(options), Next: ours(next), Again: r.Method == http.MethodPost}, who)
+	v.Next, v.Again = ours(next), r.Method == http.MethodPost
+	s.pageFor(w, r, http.StatusForbidden, v, who)
 }
 
 func (s *Site) signOut(w http.ResponseWriter, r *http.Request) {

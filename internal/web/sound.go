@@ -24,7 +24,6 @@ type Tickets struct {
 	Slide func(ctx context.Context, old playback.Ticket, permit access.Permit) (token string, until time.Time, err error)
 }
 
-
 func (s *Site) ticketName() string {
 	if s.house.Secure {
 		return "__Secure-yesline-ticket"

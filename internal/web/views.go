@@ -152,6 +152,7 @@ type proveView struct {
 	Options string
 	Next    string // where they go afterwards
 	Again   bool   // they come from a button, and press it again
+	None    bool   // there is no passkey to show it by
 	Problem string // passkey, empty
 }
 

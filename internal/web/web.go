@@ -28,8 +28,7 @@ type House struct {
 	LogKey string       // the log's public key, as `yesline receipt verify --key` takes it
 
 	// Who asks, and whether they may.
-	RedeemAny func(ctx context.Context, token string, from session.Client) (session.Redeemed, error)    `may:"be missing"`
-	Redeem    func(ctx context.Context, token string) (cookie string, who session.Principal, err error) `may:"be missing"` // of before RedeemAny
+	RedeemAny func(ctx context.Context, token string, from session.Client) (session.Redeemed, error)
 	Who       func(ctx context.Context, cookie string) (session.Principal, error)
 	End       func(ctx context.Context, who session.Principal) error
 	Ask       func(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (access.Permit, error)
@@ -150,7 +149,7 @@ type Site struct {
 
 // New checks the table and the house, and prepares the pages.
 func New(h House) (*Site, error) {
-	if err := complete(h); err != nil {
+	if err := complete(reflect.ValueOf(h)); err != nil {
 		return nil, err
 	}
 	if h.Log == nil {
@@ -176,15 +175,14 @@ func New(h House) (*Site, error) {
 }
 
 // complete finds the func that the app forgot.
-func complete(h any) error {
-	v := reflect.ValueOf(h)
+func complete(v reflect.Value) error {
 	for i := range v.NumField() {
 		f, field := v.Field(i), v.Type().Field(i)
 		if f.Kind() == reflect.Func && f.IsNil() && field.Tag.Get("may") != "be missing" {
 			return fmt.Errorf("the house of web has no %s", field.Name)
 		}
-		if f.Kind() == reflect.Struct && !f.IsZero() {
-			if err := complete(f.Interface()); err != nil {
+		if f.Kind() == reflect.Struct {
+			if err := complete(f); err != nil {
 				return err
 			}
 		}

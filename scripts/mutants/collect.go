@@ -33,16 +33,19 @@ func collect(root string) ([]*mutant, error) {
 		if err != nil {
 			return nil, err
 		}
+		var constants []constant
 		for _, file := range files {
 			if strings.HasSuffix(file, "_test.go") {
 				continue
 			}
-			found, err := inFile(root, "internal/"+room, file)
+			s, err := inFile(root, "internal/"+room, file)
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, found...)
+			all = append(all, s.found...)
+			constants = append(constants, s.constants...)
 		}
+		all = append(all, lasting(constants)...)
 	}
 	policies, err := inPolicies(root)
 	if err != nil {
@@ -61,6 +64,9 @@ func collect(root string) ([]*mutant, error) {
 	all = append(all, named...)
 	seen := map[string]int{}
 	for _, m := range all {
+		if m.hidden {
+			continue
+		}
 		seen[m.name]++
 		if n := seen[m.name]; n > 1 {
 			m.name += fmt.Sprintf(" (%d)", n)
@@ -76,9 +82,10 @@ type source struct {
 	set        *token.FileSet
 	tree       *ast.File
 	found      []*mutant
+	constants  []constant
 }
 
-func inFile(root, room, file string) ([]*mutant, error) {
+func inFile(root, room, file string) (*source, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -99,7 +106,7 @@ func inFile(root, room, file string) ([]*mutant, error) {
 			s.inDecl(d)
 		}
 	}
-	return s.found, nil
+	return s, nil
 }
 
 func (s *source) at(p token.Pos) int { return s.set.Position(p).Offset }
@@ -242,28 +249,60 @@ func (s *source) inSQL(where string, n *ast.BasicLit) {
 	}
 }
 
-// inDecl finds constants that say how long something lasts.
+// inDecl finds constants that say how long something lasts, and those that
+// hang on them.
 func (s *source) inDecl(d *ast.GenDecl) {
 	if d.Tok != token.CONST {
 		return
 	}
 	for _, spec := range d.Specs {
 		v, ok := spec.(*ast.ValueSpec)
-		if !ok || len(v.Names) != 1 || len(v.Values) != 1 {
-			continue
+		if ok && len(v.Names) == 1 && len(v.Values) == 1 && v.Type == nil {
+			s.constants = append(s.constants, constant{s, v, v.Names[0].Name, s.words(v.Values[0])})
 		}
-		words := s.words(v.Values[0])
-		if !strings.Contains(words, "time.Hour") && !strings.Contains(words, "time.Minute") && !strings.Contains(words, "time.Second") {
-			continue
-		}
-		name := v.Names[0].Name
-		m := &mutant{name: fmt.Sprintf("%s %s: lasts a hundred times as long", strings.TrimPrefix(s.path, "internal/"), name), room: s.room}
-		// The constant becomes a variable of its own declaration.
-		gone := edit{s.path, s.at(v.Pos()), s.at(v.End()), func(string) string { return "_ = 0" }}
-		now := edit{s.path, len(s.text), len(s.text), func(old string) string {
-			return old + fmt.Sprintf("\nvar %s = mutantTime(\x00, %s)\n", name, words)
-		}}
-		m.edits = []edit{gone, now}
-		s.found = append(s.found, m)
 	}
+}
+
+type constant struct {
+	in    *source
+	spec  *ast.ValueSpec
+	name  string
+	words string
+}
+
+func (c constant) isTime() bool {
+	return strings.Contains(c.words, "time.Hour") || strings.Contains(c.words, "time.Minute") || strings.Contains(c.words, "time.Second")
+}
+
+// variable makes the constant a variable of its own declaration.
+func (c constant) variable(value string) []edit {
+	s := c.in
+	return []edit{
+		{s.path, s.at(c.spec.Pos()), s.at(c.spec.End()), func(string) string { return "_ = 0" }},
+		{s.path, len(s.text), len(s.text), func(old string) string { return old + fmt.Sprintf("\nvar %s = %s\n", c.name, value) }},
+	}
+}
+
+// lasting makes a mutant of each constant of a room that says how long
+// something lasts. What is computed from one becomes a variable with it.
+func lasting(constants []constant) (found []*mutant) {
+	moved := map[string]bool{}
+	for _, c := range constants {
+		if c.isTime() {
+			moved[c.name] = true
+			found = append(found, &mutant{name: fmt.Sprintf("%s %s: lasts a hundred times as long", strings.TrimPrefix(c.in.path, "internal/"), c.name),
+				room: c.in.room, edits: c.variable("mutantTime(\x00, " + c.words + ")")})
+		}
+	}
+	word := regexp.MustCompile(`\w+`)
+	for more := true; more; {
+		more = false
+		for _, c := range constants {
+			if !moved[c.name] && slices.ContainsFunc(word.FindAllString(c.words, -1), func(w string) bool { return moved[w] }) {
+				moved[c.name], more = true, true
+				found = append(found, &mutant{hidden: true, room: c.in.room, edits: c.variable(c.words)})
+			}
+		}
+	}
+	return found
 }

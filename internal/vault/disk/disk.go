@@ -23,7 +23,14 @@ type Disk struct {
 
 	mu    sync.Mutex      // guards fresh
 	fresh map[string]bool // made here and its folder not yet synced: at most the blobs of a second
+
+	reading sync.Mutex // guards open
+	open    map[string]*os.File
 }
+
+// openMost is how many blobs that are being read stay open: opening one costs
+// more than reading from it.
+const openMost = 128
 
 // Open uses folder, and makes it (0700) when it is not there.
 func Open(folder string) (*Disk, error) {
@@ -34,11 +41,19 @@ func Open(folder string) (*Disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the folder of the vault: %w", kind(err))
 	}
-	return &Disk{root: root, fresh: map[string]bool{}}, nil
+	return &Disk{root: root, fresh: map[string]bool{}, open: map[string]*os.File{}}, nil
 }
 
 // Close gives the folder back.
-func (d *Disk) Close() error { return d.root.Close() }
+func (d *Disk) Close() error {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	for name := range d.open {
+		d.shut(name)
+	}
+	d.open = nil
+	return d.root.Close()
+}
 
 // place is a blob's shard and file.
 func place(name string) (shard, file string, err error) {
@@ -101,6 +116,18 @@ func (d *Disk) ReadAt(ctx context.Context, name string, p []byte, off int64) (in
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	f, err := d.opened(name, file)
+	if err != nil {
+		return 0, fmt.Errorf("opening a blob: %w", kind(err))
+	}
+	n, err := f.ReadAt(p, off)
+	if errors.Is(err, fs.ErrClosed) { // pushed out, or deleted, since
+		return d.readOnce(file, p, off)
+	}
+	return n, kind(err)
+}
+
+func (d *Disk) readOnce(file string, p []byte, off int64) (int, error) {
 	f, err := d.root.Open(file)
 	if err != nil {
 		return 0, fmt.Errorf("opening a blob: %w", kind(err))
@@ -108,6 +135,36 @@ func (d *Disk) ReadAt(ctx context.Context, name string, p []byte, off int64) (in
 	defer f.Close()
 	n, err := f.ReadAt(p, off)
 	return n, kind(err)
+}
+
+// opened gives the blob's file, which somebody may close at any time: a read
+// that has begun still ends well.
+func (d *Disk) opened(name, file string) (*os.File, error) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	if f := d.open[name]; f != nil {
+		return f, nil
+	}
+	f, err := d.root.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	for other := range d.open {
+		if len(d.open) < openMost {
+			break
+		}
+		d.shut(other)
+	}
+	d.open[name] = f
+	return f, nil
+}
+
+// shut closes a blob that is open for reading. reading is held.
+func (d *Disk) shut(name string) {
+	if f := d.open[name]; f != nil {
+		f.Close() // only read from
+		delete(d.open, name)
+	}
 }
 
 func (d *Disk) Sync(ctx context.Context, name string) error {
@@ -148,7 +205,13 @@ func (d *Disk) Delete(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// Under the lock, so that nobody opens it again in between: an open file
+	// would keep its bytes on the disk.
+	d.reading.Lock()
+	d.shut(name)
+	err = d.root.Remove(file)
+	d.reading.Unlock()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("deleting a blob: %w", kind(err))
 	}
 	d.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -81,5 +82,72 @@ func TestKinds(t *testing.T) {
 		if got := kind(&fs.PathError{Op: "write", Path: "x", Err: err}); !errors.Is(got, want) {
 			t.Errorf("kind of %v: got %v, want %v", err, got, want)
 		}
+	}
+}
+
+// A blob that is deleted is closed first, so that its bytes leave the disk, and
+// what comes under its name afterwards is what is read.
+func TestADeletedBlobIsNotKeptOpen(t *testing.T) {
+	t.Parallel()
+	d, name := open(t, t.TempDir()), string(yesline.NewTrackID())
+	for _, want := range []string{"first", "second"} {
+		if err := d.WriteAt(t.Context(), name, []byte(want), 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			got := make([]byte, len(want))
+			if _, err := d.ReadAt(t.Context(), name, got, 0); err != nil || string(got) != want {
+				t.Fatalf("read %q, %v, want %q", got, err, want)
+			}
+		}
+		held := d.open[name]
+		if held == nil {
+			t.Fatal("it is opened anew for every reading")
+		}
+		if err := d.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := held.Stat(); !errors.Is(err, fs.ErrClosed) || len(d.open) != 0 {
+			t.Errorf("a deleted blob is still open: %v", err)
+		}
+		if _, err := d.ReadAt(t.Context(), name, make([]byte, 1), 0); !errors.Is(err, yesline.NotFound) {
+			t.Errorf("reading what was deleted: %v", err)
+		}
+	}
+}
+
+// Few blobs stay open, and whose file is shut meanwhile reads all the same.
+func TestFewBlobsStayOpen(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	names := make([]string, openMost+50)
+	for i := range names {
+		names[i] = string(yesline.NewTrackID())
+		if err := d.WriteAt(t.Context(), names[i], []byte{byte(i)}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var readers sync.WaitGroup
+	for r := range 4 {
+		readers.Go(func() {
+			for i := range names {
+				i = (i + r*40) % len(names)
+				got := make([]byte, 1)
+				if _, err := d.ReadAt(t.Context(), names[i], got, 0); err != nil || got[0] != byte(i) {
+					t.Errorf("blob %d: got %v, %v", i, got, err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	if len(d.open) != openMost {
+		t.Errorf("%d blobs are open, want %d", len(d.open), openMost)
+	}
+	d.Close()
+	if len(d.open) != 0 {
+		t.Errorf("%d blobs are open after closing", len(d.open))
+	}
+	if _, err := d.ReadAt(t.Context(), names[0], make([]byte, 1), 0); err == nil {
+		t.Error("reading after closing")
 	}
 }

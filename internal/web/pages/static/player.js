@@ -159,7 +159,7 @@ class YesPlayer extends HTMLElement {
   listen(lane) {
     lane.audio.addEventListener("timeupdate", () => { if (this.playing && lane === this.lead()) this.moved(lane.audio.currentTime); });
     lane.audio.addEventListener("ended", () => { if (lane === this.lead()) { this.pause(); this.seek(0); } });
-    lane.audio.addEventListener("error", () => this.failed());
+    lane.audio.addEventListener("error", () => void this.again(lane));
     // When one voice waits for its next window, the others wait with it.
     for (const name of ["waiting", "canplay", "playing"]) lane.audio.addEventListener(name, () => this.together());
     let dragging = false;
@@ -199,7 +199,7 @@ class YesPlayer extends HTMLElement {
       if (this.at >= lane.seconds) continue;
       // The sound is asked for here and nowhere earlier.
       if (Math.abs(lane.audio.currentTime - this.at) > 0.05) lane.audio.currentTime = this.at;
-      lane.audio.play().catch((e) => { if (e.name !== "AbortError") this.failed(); });
+      lane.audio.play().catch((e) => { if (e.name !== "AbortError") void this.again(lane); });
     }
     this.tell();
   }
@@ -267,6 +267,32 @@ class YesPlayer extends HTMLElement {
     if (!this.button) return;
     this.button.classList.toggle("on", this.playing);
     this.word.textContent = (this.playing ? this.button.dataset.pause : this.button.dataset.play) ?? "";
+  }
+
+  /**
+   * A ticket ends when nothing was played for two minutes. Opening the page
+   * gives new ones, if there are any to be had; the voice goes on from there.
+   * @param {YesLane} lane
+   */
+  async again(lane) {
+    if (lane.trying) return; // the element and its promise say the same twice
+    if (!this.playing || performance.now() - (lane.tried ?? -Infinity) < 10000) {
+      this.failed();
+      return;
+    }
+    lane.trying = true;
+    lane.tried = performance.now();
+    try {
+      const answer = await fetch(location.pathname, { credentials: "same-origin" });
+      if (!answer.ok || answer.redirected) throw new Error("no more");
+      lane.audio.load();
+      lane.audio.currentTime = Math.min(this.at, lane.seconds);
+      if (this.playing) await lane.audio.play();
+    } catch (e) {
+      if (!(e instanceof DOMException && e.name === "AbortError")) this.failed();
+    } finally {
+      lane.trying = false;
+    }
   }
 
   failed() {
