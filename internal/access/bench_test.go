@@ -35,3 +35,12 @@ func BenchmarkAsk(b *testing.B) {
 		}
 	}
 }
+
+// What the gate takes of the time in which the house must be ready (0.5 s).
+func BenchmarkReadingTheRules(b *testing.B) {
+	for b.Loop() {
+		if _, err := readRules(policyText, schemaText); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,7 +85,7 @@ func readRules(policyText, schemaText []byte) (*rules, error) {
 			errs = append(errs, fmt.Errorf("%s:%d: %w", policyFile, p.Position().Line, err))
 			continue
 		}
-		r.sort(tree, s)
+		r.sort(tree)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -147,10 +148,11 @@ func (r *rules) readEntities(s *resolved.Schema) error {
 
 // sort puts a policy under each question that it can match, without the scopes
 // that the question already answers: it then costs only its conditions.
-func (r *rules) sort(p *ast.Policy, s *resolved.Schema) {
+func (r *rules) sort(p *ast.Policy) {
+	objects := slices.Compact(slices.Sorted(maps.Values(entityTypes)))
 	for v := range r.actions {
-		for who := range s.Entities {
-			for what := range s.Entities {
+		for _, who := range askerTypes {
+			for _, what := range objects {
 				if part, ok := narrow(p, question{v, who, what}); ok {
 					q := question{v, who, what}
 					r.sorted[q] = append(r.sorted[q], cedar.NewPolicyFromAST((*publicast.Policy)(part)))

@@ -54,6 +54,7 @@ type App struct {
 	People   *people.People
 	Outbox   *notify.Outbox
 	Consent  *consent.Consent
+	Views    *consent.Views
 	Register *vault.Register
 	Opener   *vault.Opener
 	Shredder *vault.Shredder
@@ -184,8 +185,12 @@ func (a *App) openRooms(ctx context.Context) (err error) {
 	if err = a.openOutbox(ctx); err != nil {
 		return err
 	}
-	a.Consent, err = consent.Open(ctx, a.ContentDB, a.Log, a.Jobs, a.Programs)
-	return err
+	if a.Consent, err = consent.Open(ctx, a.ContentDB, a.Log, a.Jobs, a.Programs); err != nil {
+		return err
+	}
+	a.Views = consent.NewViews(a.Consent)
+	a.later(a.Views.Close)
+	return nil
 }
 
 // openVault makes the three hands of the vault and gives each to one room.
@@ -200,7 +205,9 @@ func (a *App) openVault(ctx context.Context) error {
 	a.later(func() { a.note(blobs.Close()) })
 	a.Register = vault.NewRegister(a.ContentDB)
 	a.Opener = &vault.Opener{Content: a.ContentDB, Jobs: a.Jobs, Blobs: blobs, Keys: a.Keys, Log: a.Log,
-		Ask: a.Gate.Ask, Standing: a.standing, After: []string{playback.DrawJob}}
+		Ask: a.Gate.Ask, Standing: a.standing, Gone: a.Keys.Gone, After: []string{playback.DrawJob}}
+	a.later(a.Opener.Close)
+	a.later(a.Register.Close)
 	a.Shredder = &vault.Shredder{Content: a.ContentDB, Blobs: blobs, Keys: a.Keys, Log: a.Log}
 	if a.Tickets, err = playback.OpenTickets(ctx, a.ContentDB, playback.House{
 		Sealing: playback.Sealing{Seal: a.sealField, Open: a.openField}, Record: a.Log.Record, Tracks: a.Register.Tracks}); err != nil {
@@ -268,6 +275,9 @@ func (a *App) openPhones() error {
 }
 
 func (a *App) track(ctx context.Context, id yesline.TrackID) (vault.Recorded, error) {
+	if playback.Carries(ctx, id) {
+		return a.Register.Playing(ctx, id)
+	}
 	found, err := a.Register.ByID(ctx, []string{string(id)})
 	if err != nil {
 		return vault.Recorded{}, err
@@ -281,8 +291,10 @@ func (a *App) track(ctx context.Context, id yesline.TrackID) (vault.Recorded, er
 
 // standing is how consent to keep a track stands now.
 func (a *App) standing(ctx context.Context, track yesline.TrackID) (generation int64, kept bool, err error) {
-	facts, err := a.trackFacts(ctx, []string{string(track)})
-	f := facts[string(track)]
+	f, err := a.playingFacts(ctx, track) // whoever reads has a permit
+	if errors.Is(err, yesline.NotFound) {
+		return 0, false, nil
+	}
 	return f.Generation, f.Kept, err
 }
 

@@ -7,6 +7,9 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/consent"
+	"yesline/internal/playback"
+	"yesline/internal/vault"
 )
 
 // The gate's facts: each kind of object is described by the room that owns it.
@@ -93,6 +96,9 @@ func (a *App) callFacts(ctx context.Context, ids []string) (map[string]access.Fa
 }
 
 func (a *App) trackFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+	if len(ids) == 1 && playback.Carries(ctx, yesline.TrackID(ids[0])) {
+		return each(ids, func(id string) (access.Facts, error) { return a.playingFacts(ctx, yesline.TrackID(id)) })
+	}
 	tracks, err := a.Register.ByID(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -123,18 +129,41 @@ func (a *App) trackFacts(ctx context.Context, ids []string) (map[string]access.F
 	}
 	facts := map[string]access.Facts{}
 	for id, t := range tracks {
-		s := all[t.Call][t.Person]
-		f := access.Facts{Program: t.Program, Owner: t.Person, Generation: s.Generation, OpenTo: open[access.Object{Kind: "call", ID: string(t.Call)}],
-			Kept: s.Kept() && t.State != "destroyed"}
-		for person := range all[t.Call] {
-			f.Parties = append(f.Parties, person)
-			if s.Share && person != t.Person {
-				f.SharedWith = append(f.SharedWith, person)
-			}
-		}
+		f := factsOf(t, all[t.Call])
+		f.OpenTo = open[access.Object{Kind: "call", ID: string(t.Call)}]
 		facts[id] = f
 	}
 	return facts, nil
+}
+
+// playingFacts are those of a track that whoever asks knows of already: from
+// memory, which hangs on watches. For others the time it takes would tell
+// whether there is such a track.
+func (a *App) playingFacts(ctx context.Context, id yesline.TrackID) (access.Facts, error) {
+	t, err := a.Register.Playing(ctx, id)
+	if err != nil {
+		return access.Facts{}, err
+	}
+	standings, err := a.Views.Of(ctx, t.Call)
+	if err != nil {
+		return access.Facts{}, err
+	}
+	open, err := a.openTo(ctx, "call", []string{string(t.Call)})
+	f := factsOf(t, standings)
+	f.OpenTo = open[access.Object{Kind: "call", ID: string(t.Call)}]
+	return f, err
+}
+
+func factsOf(t vault.Recorded, standings map[yesline.PersonID]consent.Standing) access.Facts {
+	s := standings[t.Person]
+	f := access.Facts{Program: t.Program, Owner: t.Person, Generation: s.Generation, Kept: s.Kept() && t.State != vault.Destroyed}
+	for person := range standings {
+		f.Parties = append(f.Parties, person)
+		if s.Share && person != t.Person {
+			f.SharedWith = append(f.SharedWith, person)
+		}
+	}
+	return f
 }
 
 func (a *App) personFacts(ctx context.Context, ids []string) (map[string]access.Facts, error) {

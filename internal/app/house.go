@@ -31,7 +31,7 @@ func (a *App) house(answers *web.Answers) web.House {
 			Address: a.Config.ClientAddress, Answers: answers},
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
 		Set: a.Consent.Set, Withdraw: a.withdraw,
-		Seconds: a.Player.Seconds, Window: a.Player.Window, Peaks: a.Player.Peaks,
+		Seconds: a.Player.Seconds, Window: a.Player.Window, Done: a.Player.Done, Peaks: a.Player.Peaks,
 		About: a.about, Receipts: a.receipts, Receipt: a.receipt,
 		Reveal: a.People.Reveal,
 		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number,

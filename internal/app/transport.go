@@ -215,8 +215,8 @@ func (c Config) ClientAddress(r *http.Request) netip.Addr {
 	hops := c.hops(r)
 	for i := len(hops) - 1; i >= 0 && i >= len(hops)-hopsMost; i-- {
 		hop, ok := hopAddress(hops[i].from)
-		if !ok {
-			return at // hidden, or nonsense: the last one that we know
+		if !ok || hop.IsLoopback() && !c.isProxy(hop) {
+			return at // hidden, nonsense, or a name for this machine: the last one that we know
 		}
 		if at = hop; !c.isProxy(at) {
 			return at
@@ -270,9 +270,14 @@ func (c Config) hops(r *http.Request) (hops []hop) {
 		return hops
 	}
 	for _, line := range r.Header.Values("Forwarded") {
-		for _, element := range splitQuoted(line, ',') {
+		elements, whole := splitQuoted(line, ',')
+		if !whole { // who wrote the open quote took what a proxy wrote behind it
+			return nil
+		}
+		for _, element := range elements {
 			var h hop
-			for _, pair := range splitQuoted(element, ';') {
+			pairs, _ := splitQuoted(element, ';')
+			for _, pair := range pairs {
 				name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
 				switch strings.ToLower(name) {
 				case "for":
@@ -287,8 +292,9 @@ func (c Config) hops(r *http.Request) (hops []hop) {
 	return hops
 }
 
-// splitQuoted splits outside of quoted strings (RFC 9110, 5.6.4).
-func splitQuoted(s string, at byte) (parts []string) {
+// splitQuoted splits outside of quoted strings (RFC 9110, 5.6.4). It is not
+// whole if one of them does not end.
+func splitQuoted(s string, at byte) (parts []string, whole bool) {
 	quoted, from := false, 0
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -300,7 +306,7 @@ func splitQuoted(s string, at byte) (parts []string) {
 			parts, from = append(parts, s[from:i]), i+1
 		}
 	}
-	return append(parts, s[from:])
+	return append(parts, s[from:]), !quoted
 }
 
 func unquote(s string) string {

@@ -388,6 +388,8 @@ func TestWhoAsks(t *testing.T) {
 		{"RFC 7239, hidden", byForwarded, proxy, `Forwarded: for=192.0.2.1, for=_hidden`, "10.0.0.5"},
 		{"RFC 7239, a comma in quotes", byForwarded, proxy, `Forwarded: for="192.0.2.1, for=192.0.2.2"`, "10.0.0.5"},
 		{"RFC 7239, and no proxy", byForwarded, "203.0.113.9:1", `Forwarded: for=198.51.100.7`, "203.0.113.9"},
+		{"RFC 7239, a quote left open", byForwarded, proxy, `Forwarded: for=127.0.0.1;x=", for=198.51.100.7`, "10.0.0.5"},
+		{"a name for this machine", byXForwardedFor, proxy, "127.0.0.1", "10.0.0.5"},
 		{"the header of others", byForwarded, proxy, "198.51.100.7", "10.0.0.5"},
 		{"no address", byXForwardedFor, "@", "198.51.100.7", "invalid IP"},
 		{"very many", byXForwardedFor, proxy, strings.Repeat(inner+",", 5000) + inner, inner},

@@ -37,7 +37,7 @@ type Terms struct {
 }
 
 // Cards gives the terms that are shown now.
-func Cards() (Terms, error) { return readTerms(newestTerms) }
+func Cards() (Terms, error) { return readTerms(termsFiles, newestTerms) }
 
 // CardsOf gives the terms with this hash, also when newer ones are shown now;
 // yesline.NotFound for a text that we never showed.
@@ -47,7 +47,7 @@ func CardsOf(hash string) (Terms, error) {
 		return Terms{}, err
 	}
 	for _, v := range versions {
-		t, err := readTerms(v.Name())
+		t, err := readTerms(termsFiles, v.Name())
 		if err != nil {
 			return Terms{}, err
 		}
@@ -61,11 +61,11 @@ func CardsOf(hash string) (Terms, error) {
 // purposes are what the terms ask for, in the order in which they are shown.
 var purposes = []Purpose{Record, Share, License}
 
-func readTerms(version string) (Terms, error) {
+func readTerms(files fs.FS, version string) (Terms, error) {
 	t := Terms{Language: "en"}
 	h := sha256.New()
 	for _, p := range purposes {
-		text, err := termsFiles.ReadFile("terms/" + version + "/" + string(p) + ".txt")
+		text, err := fs.ReadFile(files, "terms/"+version+"/"+string(p)+".txt")
 		if err != nil {
 			return Terms{}, fmt.Errorf("reading the terms: %w", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/db"
 	"yesline/internal/db/dbtest"
 )
 
@@ -70,6 +71,29 @@ func TestTheStepsOfAClaim(t *testing.T) {
 			_, err := bad()
 			is(t, "a claim without its parts", err, yesline.Invalid)
 		}
+	})
+}
+
+// Terms that came into the row without a code make nobody a member, and one set
+// of options makes one account.
+func TestJoiningHasItsOwnLocks(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		cookie, claim := h.claims()
+		err := h.db.Transact(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE signups SET terms = 'abc' WHERE claim = $1`, string(claim))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		options := h.registerOptions("")
+		join := func(cookie string, person yesline.PersonID) error {
+			_, _, _, err := h.Join(t.Context(), cookie, h.program, person, newAuthenticator(t).makes(options), "x", Client{})
+			return err
+		}
+		is(t, "without a code", join(cookie, h.ann), yesline.Denied)
+		is(t, "joining", join(h.agreed(), h.ann), nil)
+		is(t, "by the same options", join(h.agreed(), h.bob), yesline.Invalid)
 	})
 }
 

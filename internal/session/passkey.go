@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -106,7 +105,7 @@ func (r *passkeyRow) principal() Principal {
 	return Principal{kind: Kind(r.kind), name: r.account, program: yesline.ProgramID(r.program)}
 }
 
-// credentialOf is the row in the library's words.
+// inTheirWords is the row as the library knows it.
 func (r *passkeyRow) inTheirWords() webauthn.Credential {
 	id, _ := base64.RawURLEncoding.DecodeString(r.credential)
 	c := webauthn.Credential{ID: id, PublicKey: r.publicKey, Flags: webauthn.NewCredentialFlags(protocol.AuthenticatorFlags(r.flags))}
@@ -117,8 +116,8 @@ func (r *passkeyRow) inTheirWords() webauthn.Credential {
 	return c
 }
 
-// passkeysOf reads an account's passkeys, oldest first. q is the database or a
-// transaction.
+// passkeysOf reads an account's passkeys, oldest first, from the database or in
+// a transaction.
 func passkeysOf(ctx context.Context, query func(context.Context, string, ...any) (*sql.Rows, error), account string) (all []passkeyRow, err error) {
 	rows, err := query(ctx, `SELECT `+passkeyColumns+` FROM passkeys WHERE account = $1 ORDER BY created, id LIMIT 100`, account)
 	if err != nil {
@@ -310,7 +309,7 @@ func (r *passkeyRow) shown() Passkey {
 		Synced: protocol.AuthenticatorFlags(r.flags).HasBackupState()}
 }
 
-// shown a reply to SignInOptions or ProofOptions, checked against our row.
+// shown is a reply to SignInOptions or ProofOptions, checked against our row.
 type shown struct {
 	passkeyRow
 	challenge string
@@ -353,10 +352,8 @@ func (s *Sessions) asserted(ctx context.Context, credentialJSON []byte, valid fu
 		return shown{}, fmt.Errorf("reading a passkey: %w", err)
 	}
 	handle, _ := base64.RawURLEncoding.DecodeString(got.handle)
-	_, c, err := w.ValidatePasskeyLogin(func(_, theirs []byte) (webauthn.User, error) {
-		if !bytes.Equal(theirs, handle) {
-			return nil, yesline.NotFound
-		}
+	// The library compares the handle in the reply with the owner's.
+	_, c, err := w.ValidatePasskeyLogin(func(_, _ []byte) (webauthn.User, error) {
 		return owner{handle: handle, keys: []webauthn.Credential{got.inTheirWords()}}, nil
 	}, webauthn.SessionData{Challenge: got.challenge, UserVerification: protocol.VerificationRequired}, reply)
 	if err != nil {

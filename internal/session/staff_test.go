@@ -116,6 +116,15 @@ func TestALinkOfTheDismissedIsNone(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.redeemFails(token)
+		var links int
+		if err := h.db.QueryRow(t.Context(), `SELECT COUNT(*) FROM links WHERE name = $1`, string(id)).Scan(&links); err != nil || links != 0 {
+			t.Errorf("%d of their links are kept, %v", links, err)
+		}
+		later, err := h.Link(t.Context(), Principal{kind: Operator, name: string(id)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.redeemFails(later)
 	})
 }
 

@@ -311,6 +311,15 @@ func TestAHouseWithoutMarks(t *testing.T) {
 			t.Error("ann is not known")
 		}
 		h.comesIn(a)
+		made, secret, err := h.MakeKey(t.Context(), who, "x", []string{"list"}, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is(t, "ending the key", h.EndKey(t.Context(), who, made.ID), nil)
+		_, err = h.WhoKey(t.Context(), string(secret.Bytes()))
+		is(t, "an ended key", err, yesline.NotFound)
+		is(t, "signing out", h.End(t.Context(), who), nil)
+		h.doesNotKnow(cookie)
 		other, _ := h.claims()
 		is(t, "a wrong code", h.ProveClaim(t.Context(), other, "000000"), yesline.Denied)
 	})

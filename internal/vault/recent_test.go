@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,9 +11,21 @@ import (
 	"yesline"
 )
 
-// memoryOf is a recent whose keys are destroyed, and seen, by the story.
-func memoryOf(revision *int64, seen *bool) *recent {
-	return &recent{gone: func() (int64, bool) { return *revision, *seen }}
+// fate is what the story says of destroyed keys.
+type fate struct {
+	revision atomic.Int64
+	blind    atomic.Bool
+}
+
+func (f *fate) memory() *recent {
+	return &recent{gone: func() (int64, bool) { return f.revision.Load(), !f.blind.Load() }}
+}
+
+// size is how many tracks are remembered.
+func (m *recent) size() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.tracks)
 }
 
 // open puts a track and its key into the memory as a window does.
@@ -31,6 +44,8 @@ func (m *recent) open(t *testing.T, track yesline.TrackID, reads *int) *opened {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return m.tracks[track]
 }
 
@@ -39,12 +54,12 @@ func (m *recent) open(t *testing.T, track yesline.TrackID, reads *int) *opened {
 // when this node cannot see that, and at the end.
 func TestAnOpenedKeyIsForgotten(t *testing.T) {
 	t.Parallel()
-	for what, story := range map[string]func(m *recent, revision *int64, seen *bool){
-		"half a minute later": func(*recent, *int64, *bool) { time.Sleep(recentLife) },
-		"a key was destroyed": func(_ *recent, revision *int64, _ *bool) { *revision++; time.Sleep(sweepEvery) },
-		"a blind node":        func(_ *recent, _ *int64, seen *bool) { *seen = false; time.Sleep(sweepEvery) },
-		"the end":             func(m *recent, _ *int64, _ *bool) { m.close() },
-		"pushed out": func(m *recent, _ *int64, _ *bool) {
+	for what, story := range map[string]func(m *recent, f *fate){
+		"half a minute later": func(*recent, *fate) { time.Sleep(recentLife) },
+		"a key was destroyed": func(_ *recent, f *fate) { f.revision.Add(1); time.Sleep(sweepEvery) },
+		"a blind node":        func(_ *recent, f *fate) { f.blind.Store(true); time.Sleep(sweepEvery) },
+		"the end":             func(m *recent, _ *fate) { m.close() },
+		"pushed out": func(m *recent, _ *fate) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			for len(m.tracks) > 0 {
@@ -55,8 +70,8 @@ func TestAnOpenedKeyIsForgotten(t *testing.T) {
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			revision, seen, reads := int64(1), true, 0
-			m := memoryOf(&revision, &seen)
+			var f fate
+			m, reads := f.memory(), 0
 			e := m.open(t, "trk_a", &reads)
 			if e == nil || e.voice == nil || e.voice.key == [32]byte{} {
 				t.Fatal("the key is not remembered")
@@ -64,7 +79,7 @@ func TestAnOpenedKeyIsForgotten(t *testing.T) {
 			if m.open(t, "trk_a", &reads); reads != 2 {
 				t.Errorf("%s: the same track was read anew", what)
 			}
-			story(m, &revision, &seen)
+			story(m, &f)
 			synctest.Wait()
 			m.mu.Lock()
 			if e.voice.key != [32]byte{} || len(m.tracks) != 0 {
@@ -80,8 +95,8 @@ func TestAnOpenedKeyIsForgotten(t *testing.T) {
 func TestWhatIsOverIsReadAnew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		revision, seen, reads := int64(1), true, 0
-		m := memoryOf(&revision, &seen)
+		var f fate
+		m, reads := f.memory(), 0
 		defer m.close()
 		wants := func(what string, want int) {
 			t.Helper()
@@ -91,16 +106,16 @@ func TestWhatIsOverIsReadAnew(t *testing.T) {
 		}
 		wants("first", 2)
 		wants("again", 2)
-		revision++
+		f.revision.Add(1)
 		wants("after a key was destroyed", 4)
 		time.Sleep(recentLife - time.Millisecond)
 		wants("at the last moment", 4)
 		time.Sleep(time.Millisecond)
 		wants("half a minute later", 6)
-		seen = false
+		f.blind.Store(true)
 		wants("blind", 8)
 		wants("still blind", 10)
-		seen = true
+		f.blind.Store(false)
 		m.close()
 		wants("closed", 12)
 		wants("still closed", 14)
@@ -117,23 +132,23 @@ func TestWhatIsOverIsReadAnew(t *testing.T) {
 // the row of a track that changes yet, nor an error; and there is a bound.
 func TestWhatIsNotRemembered(t *testing.T) {
 	t.Parallel()
-	revision, seen := int64(1), true
-	m := memoryOf(&revision, &seen)
+	var f fate
+	m := f.memory()
 	defer m.close()
 	r, _ := m.row("trk_a", func() (*row, error) { return &row{Recorded: Recorded{Track: Track{ID: "trk_a"}, Finished: true}}, nil })
-	if _, err := m.voice(t.Context(), r, func(context.Context) (contentKey, error) { revision++; return contentKey{}, nil }); err != nil || len(m.tracks) != 0 {
-		t.Errorf("a key that was destroyed meanwhile: %d tracks, %v", len(m.tracks), err)
+	if _, err := m.voice(t.Context(), r, func(context.Context) (contentKey, error) { f.revision.Add(1); return contentKey{}, nil }); err != nil || m.size() != 0 {
+		t.Errorf("a key that was destroyed meanwhile: %d tracks, %v", m.size(), err)
 	}
-	if _, err := m.row("trk_b", func() (*row, error) { return &row{}, nil }); err != nil || len(m.tracks) != 0 {
-		t.Errorf("an unfinished track: %d tracks, %v", len(m.tracks), err)
+	if _, err := m.row("trk_b", func() (*row, error) { return &row{}, nil }); err != nil || m.size() != 0 {
+		t.Errorf("an unfinished track: %d tracks, %v", m.size(), err)
 	}
-	if _, err := m.row("trk_b", func() (*row, error) { return nil, yesline.NotFound }); !errors.Is(err, yesline.NotFound) || len(m.tracks) != 0 {
-		t.Errorf("no track: %d tracks, %v", len(m.tracks), err)
+	if _, err := m.row("trk_b", func() (*row, error) { return nil, yesline.NotFound }); !errors.Is(err, yesline.NotFound) || m.size() != 0 {
+		t.Errorf("no track: %d tracks, %v", m.size(), err)
 	}
 	for range recentMost + 10 {
 		m.row(yesline.NewTrackID(), func() (*row, error) { return &row{Recorded: Recorded{Finished: true}}, nil })
 	}
-	if len(m.tracks) != recentMost {
-		t.Errorf("%d tracks are remembered, at most %d", len(m.tracks), recentMost)
+	if got := m.size(); got != recentMost {
+		t.Errorf("%d tracks are remembered, at most %d", got, recentMost)
 	}
 }

@@ -67,7 +67,7 @@ func TestAnOldProofIsToldBeforeAnythingElse(t *testing.T) {
 func TestOurs(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
-		"/me/security": "/me/security", "": "/", "me": "/", "//elsewhere.example": "/", "/\\elsewhere.example": "/", "https://elsewhere.example/": "/",
+		"/me/security": "/me/security", "": "/", "me": "/", "//elsewhere.example": "/", "/\\elsewhere.example": "/", "////elsewhere.example": "/", "https://elsewhere.example/": "/",
 		"/a\r\nb": "/", "/me?x=1": "/me", "/" + strings.Repeat("a", 300): "/", "/calls/é": "/", "/me#x": "/me",
 	} {
 		if got := ours(path); got != want {
@@ -216,7 +216,7 @@ func TestGuessingCodes(t *testing.T) {
 	closed.House.Open = false
 	shut := newSite(t, closed)
 	for _, method := range []string{"GET", "POST"} {
-		if got := (&joiner{site: shut}).send(method, "/join", url.Values{}); got.Code != http.StatusNotFound {
+		if got := (&joiner{site: shut}).send(method, "/join", url.Values{"program": {string(program)}, "phone": {"+12025550142"}}); got.Code != http.StatusNotFound {
 			t.Errorf("%s /join where nobody may join: got %d", method, got.Code)
 		}
 	}
@@ -283,6 +283,7 @@ func TestSecretsAreShownOnce(t *testing.T) {
 		"another scope":  {"name": {"x"}, "days": {"30"}, "scope": {"reveal"}},
 		"of an operator": {"name": {"x"}, "days": {"30"}, "scope": {"invite"}},
 		"for ever":       {"name": {"x"}, "days": {"36500"}, "scope": {"list"}},
+		"another time":   {"name": {"x"}, "days": {"31"}, "scope": {"list"}},
 		"no name":        {"days": {"30"}, "scope": {"list"}},
 	} {
 		if got := visit(site, s, "ann", "POST", "/me/keys", form); got.Code != http.StatusUnprocessableEntity || strings.Contains(got.Body.String(), "yk_") {
@@ -449,7 +450,7 @@ func TestRecallingByTheSocket(t *testing.T) {
 			}
 		}
 	}
-	for _, body := range []string{"", "{}", `{"all":true,"since":"2026-01-01T00:00:00Z"}`, `{"marker":1}`, "marker"} {
+	for _, body := range []string{"", "{}", `{"all":true,"since":"2026-01-01T00:00:00Z"}`, `{"marker":1}`, `{"all":true,"marker":1}`, "marker"} {
 		if got := ask(session.Local(1000), "/local/tickets/revoke", body); got.Code != http.StatusBadRequest || strings.Contains(got.Body.String(), "marker") {
 			t.Errorf("%q: got %d", body, got.Code)
 		}
@@ -462,7 +463,7 @@ func TestBreakingTheGlass(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
 	site := newSite(t, s)
-	call := "/calls/" + string(callID("both"))
+	call := "/calls/" + string(callID("private"))
 	body := func(who, path string) string { return visit(site, s, who, "GET", path, nil).Body.String() }
 	asked := visit(site, s, "officer", "POST", call+"/break", url.Values{"reason": {"A complaint about threats in this call."}, "number": {"SUP-77"}})
 	page := strings.TrimSuffix(asked.Header().Get("Location"), "?done=asked")
@@ -516,6 +517,10 @@ func TestBreakingTheGlass(t *testing.T) {
 	if strings.Contains(body("eve", "/me"), "SUP-77") {
 		t.Error("somebody is told who is not touched")
 	}
+	s.asked = nil
+	if visit(site, s, "second", "GET", "/cases", nil).Code != http.StatusOK || s.asked[0].object != (access.Object{Kind: "program", ID: string(program)}) {
+		t.Errorf("the cases of a program: the gate was asked %v", s.asked)
+	}
 	leads(t, "closing", visit(site, s, "officer", "POST", page+"/close", url.Values{}), page+"?done=closed")
 	if got := visit(site, s, "officer", "GET", call, nil); got.Code != http.StatusNotFound {
 		t.Errorf("the call after closing: got %d", got.Code)
@@ -543,7 +548,8 @@ func TestRevealingByACase(t *testing.T) {
 		}
 	}
 	s.breakOpen(t, access.Object{Kind: "person", ID: string(bob)}, []yesline.PersonID{bob}, true)
-	if got := visit(site, s, "officer", "POST", path, url.Values{}); got.Code != http.StatusOK || !strings.Contains(got.Body.String(), "12025550142") {
+	s.breakGlass(t, callID("both"), true)
+	if got := visit(site, s, "officer", "POST", path, url.Values{}); got.Code != http.StatusOK || !strings.Contains(got.Body.String(), "12025550142") || !strings.Contains(got.Body.String(), "<code>"+string(bob)) {
 		t.Errorf("with a case: got %d", got.Code)
 	}
 	if got := visit(site, s, "second", "POST", path, url.Values{}); got.Code != http.StatusNotFound {
@@ -568,7 +574,8 @@ func TestAppointing(t *testing.T) {
 		t.Errorf("the link is %v's, %v", who.Who.Kind(), err)
 	}
 	for name, form := range map[string]url.Values{"no role": {}, "a person": {"role": {"person"}}, "a machine": {"role": {"machine"}},
-		"nowhere": {"role": {"auditor"}, "program": {id("prg", "nowhere")}}} {
+		"an officer more": {"role": {"officer"}, "program": {string(program)}},
+		"nowhere":         {"role": {"auditor"}, "program": {id("prg", "nowhere")}}} {
 		if got := visit(site, s, "op", "POST", "/house/staff", form); got.Code != http.StatusUnprocessableEntity || strings.Contains(got.Body.String(), "/in/") {
 			t.Errorf("%s: got %d", name, got.Code)
 		}
@@ -589,6 +596,30 @@ func TestAppointing(t *testing.T) {
 	}
 	if got := visit(site, s, "op", "POST", "/house/staff/"+s.as(t, "op").Account()+"/end", url.Values{}); got.Code != http.StatusConflict && got.Code != http.StatusNotFound {
 		t.Errorf("ending the last operator: got %d", got.Code)
+	}
+}
+
+// Whoever runs a place does not choose who watches over it.
+func TestWhoAppointsWhom(t *testing.T) {
+	t.Parallel()
+	other := yesline.ProgramID(id("prg", "other"))
+	none := []session.Colleague{{Role: session.Officer, Program: program, Ended: 1}, {Role: session.Officer, Program: other}, {Role: session.Operator}}
+	one := append(slices.Clone(none), session.Colleague{Role: session.Officer, Program: program})
+	above := append(slices.Clone(none), session.Colleague{Role: session.Officer})
+	for _, c := range []struct {
+		by, role session.Kind
+		all      []session.Colleague
+		want     bool
+	}{
+		{session.Operator, session.Officer, none, true}, {session.Operator, session.Officer, one, false}, {session.Operator, session.Officer, above, false},
+		{session.Officer, session.Officer, one, true}, {session.Officer, session.Auditor, one, true}, {session.Officer, session.Operator, one, false},
+		{session.Officer, session.Buyer, one, false}, {session.Operator, session.Operator, one, true}, {session.Operator, session.Auditor, one, true},
+		{session.Operator, session.Buyer, one, true}, {session.Auditor, session.Auditor, one, false}, {session.Operator, session.Person, one, false},
+		{session.Operator, session.Machine, none, false},
+	} {
+		if got := mayAppoint(c.by, c.role, program, c.all); got != c.want {
+			t.Errorf("a %s appoints a %s among %d: %v", c.by, c.role, len(c.all), got)
+		}
 	}
 }
 

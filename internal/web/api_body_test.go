@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 const canary = "+12025550142"
@@ -54,6 +57,7 @@ var bodies = []struct {
 	{"no type", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", ""}},
 	{"a text type", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", "", "Content-Type", "text/plain"}},
 	{"a type with a number", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", "", "Content-Type", "application/json; x=" + canary}},
+	{"another parameter", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", "", "Content-Type", "application/json; boundary=utf-8"}},
 	{"almost", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", "", "Content-Type", "application/problem+json"}},
 	{"two types", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", "text/plain"}},
 	{"Latin 1", `{"phone":"` + canary + `"}`, 415, []string{"Content-Type", "", "Content-Type", "application/json; charset=latin1"}},
@@ -85,10 +89,24 @@ func TestBadBodies(t *testing.T) {
 		{"GET", "/api/v1/me"}, {"POST", "/api/v1/calls/" + string(h.call) + "/withdraw"}, {"DELETE", "/api/v1/keys/" + string(h.who["ann"].Key())}, {"POST", "/api/v1/tracks/" + string(h.track) + "/ticket"},
 	} {
 		h.echoes(h.want(http.StatusBadRequest, "ann", c.method, c.path, `{"phone":"`+canary+`"}`), c.path)
+		h.want(http.StatusBadRequest, "ann", c.method, c.path, "{}")
 		h.want(http.StatusRequestEntityTooLarge, "ann", c.method, c.path, strings.Repeat(" ", bodyBytes+1))
 	}
 	if slices.Contains(h.acts, "no to record") {
 		t.Error("a withdrawal with a body that it does not take was done")
+	}
+}
+
+// Deeper in, too, a field is there once, in whatever case.
+func TestAFieldIsThereOnceInEachObject(t *testing.T) {
+	t.Parallel()
+	known := []string{"id"}
+	for body, taken := range map[string]bool{
+		`{"id":{"a":1,"A":2}}`: false, `{"id":[{"a":1,"a":2}]}`: false, `{"id":[{"a":1},{"a":2}]}`: true, `{"id":{"id":{"id":1}}}`: true,
+	} {
+		if err := strict([]byte(body), known); (err == nil) != taken {
+			t.Errorf("%s: got %v", body, err)
+		}
 	}
 }
 
@@ -118,6 +136,30 @@ func TestFaultsNamePlaces(t *testing.T) {
 			t.Errorf("%s %s %s: got %d %+v, want %+v", c.method, c.path, c.body, w.Code, p, c.want)
 		}
 		h.echoes(w, c.path)
+	}
+}
+
+// The library's own findings hold names and values; ours hold neither, even
+// where a door before it has let something through.
+func TestTheLibrarysFindingsRepeatNothing(t *testing.T) {
+	t.Parallel()
+	o := &operation{accepts: []string{"phone"}, asks: []string{"limit"}, heads: []string{"If-Match"}}
+	for location, want := range map[string]fault{
+		"body." + canary: {Pointer: "#"}, "body.phone": {Pointer: "#/phone"}, "body": {Pointer: "#"}, "body.phone[0]": {Pointer: "#"},
+		"query." + canary: {}, "query.limit": {Parameter: "limit"}, "header." + canary: {}, "header.If-Match": {Header: "If-Match"}, "path.call": {}, canary: {},
+	} {
+		want.Detail = "this is not as it should be"
+		if got := o.fault(location, "no "+canary); got != want {
+			t.Errorf("%s: got %+v, want %+v", location, got, want)
+		}
+	}
+	var many []*huma.ErrorDetail
+	for range 100 {
+		many = append(many, &huma.ErrorDetail{Message: canary, Location: canary, Value: canary})
+	}
+	p := o.unhuma(&huma.ErrorModel{Status: 422, Title: canary, Detail: canary, Errors: many})
+	if len(p.Errors) != maxFaults || strings.Contains(fmt.Sprintf("%+v", *p), canary) {
+		t.Errorf("got %+v", *p)
 	}
 }
 

@@ -288,8 +288,7 @@ func (d *desk) apiCallLog(ctx context.Context, a asked, in *callPageIn) (*logOut
 	out := &logOut{}
 	out.Body.Items = []logItem{}
 	for _, l := range lines {
-		out.Body.Items = append(out.Body.Items, logItem{At: l.At, Who: l.Who, What: l.What, Part: l.Part, Purpose: l.Purpose, Whose: l.Whose,
-			From: l.From, Seconds: l.Seconds, Times: l.Times, Refused: l.Refused})
+		out.Body.Items = append(out.Body.Items, logItem(l)) // a field more there does not compile here
 	}
 	if len(entries) == in.Limit {
 		out.Body.Next = d.cursor(a, strconv.FormatInt(entries[len(entries)-1].Entry.AtMillis, 10))

@@ -274,6 +274,7 @@ func (h *keyHouse) rooms() House {
 			return nil
 		},
 		Seconds: func(context.Context, yesline.TrackID) (int64, error) { return 3, nil },
+		Done:    func([]byte) {},
 		Window: func(_ context.Context, p access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
 			if _, err := p.Allows(access.Listen, "track", string(track)); err != nil {
 				return nil, err

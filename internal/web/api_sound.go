@@ -55,6 +55,7 @@ func sound(pattern string, rule Rule, name, summary string) *operation {
 					d.tooFast(w, wait)
 					return
 				}
+				r = d.carryingToken(r, who, r.URL.Query().Get("ticket"), d.client(r))
 				if err := d.play(w, r, o.rule); err != nil {
 					d.refuseAPI(w, r, err)
 				}
@@ -112,7 +113,7 @@ func (d *desk) play(w http.ResponseWriter, r *http.Request, rule Rule) error {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.from, end-1, total))
 		h.Set("Content-Length", strconv.Itoa(len(data)))
 		w.WriteHeader(http.StatusPartialContent)
-		w.Write(data)
+		d.pass(w, data)
 		return nil
 	}
 	h.Set("Content-Length", strconv.FormatInt(total, 10))
@@ -121,7 +122,7 @@ func (d *desk) play(w http.ResponseWriter, r *http.Request, rule Rule) error {
 		if err := hurry(w); err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		if _, err := w.Write(data); err != nil || end == total {
+		if err := d.pass(w, data); err != nil || end == total {
 			return nil
 		}
 		from := end

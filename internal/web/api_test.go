@@ -415,7 +415,7 @@ func TestTagsAndConditions(t *testing.T) {
 		t.Errorf("what ann has, bob does not: got %d", w.Code)
 	}
 	yes := `{"words_sha256":"` + h.words("share") + `"}`
-	for _, no := range []string{`"x"`, "W/" + tag, `""`, strings.Repeat("x", 600)} {
+	for _, no := range []string{`"x"`, "W/" + tag, `""`, strings.Repeat(`"x",`, maxTags/4) + tag} { // the last is longer than we look
 		h.want(http.StatusPreconditionFailed, "ann", "POST", path+"/share", yes, "If-Match", no)
 		h.want(http.StatusPreconditionFailed, "ann", "POST", path+"/withdraw", "", "If-Match", no)
 	}
@@ -609,6 +609,12 @@ func TestATicketPlays(t *testing.T) {
 			t.Errorf("%s: got %d %.60s", name, w.Code, w.Body)
 		}
 	}
+	keyOf := h.site.house.API.KeyOf
+	h.site.house.API.KeyOf = func(context.Context, string, string, string) (yesline.KeyID, error) { return h.who["bob"].Key(), nil }
+	if w := play(got.URL); w.Code != http.StatusUnauthorized {
+		t.Errorf("as another's: got %d", w.Code)
+	}
+	h.site.house.API.KeyOf = keyOf
 	h.from = "198.51.100.9:1"
 	if w := play(got.URL); w.Code != http.StatusUnauthorized {
 		t.Errorf("from another address: got %d", w.Code)

@@ -117,6 +117,7 @@ func (s *Site) streamDoor(row row) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, err := s.who(r)
 		if err == nil {
+			r = s.carrying(r, who)
 			err = row.serve(w, asked{Request: r, Who: who}, s.asking(r, who, row.rule))
 		}
 		switch {

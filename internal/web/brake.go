@@ -27,6 +27,11 @@ var (
 	perAddress = pace{30, 2 * time.Second}
 	perNetwork = pace{300, 100 * time.Millisecond} // a carrier puts thousands behind one
 	inAll      = pace{2000, 2 * time.Millisecond}
+
+	// A code that is sent costs money and reaches somebody's phone, so asking
+	// for one is slower by far.
+	codesPerAddress = pace{10, 6 * time.Minute}
+	codesPerNetwork = pace{50, 72 * time.Second}
 )
 
 const (
@@ -96,6 +101,8 @@ func (b *buckets[K]) makeRoom(now time.Time) {
 func (s *Site) brakes(next http.Handler) http.Handler {
 	addresses := newBuckets[netip.Prefix](perAddress, maxAddresses)
 	networks := newBuckets[netip.Prefix](perNetwork, maxNetworks)
+	codesHere := newBuckets[netip.Prefix](codesPerAddress, maxAddresses)
+	codesAround := newBuckets[netip.Prefix](codesPerNetwork, maxNetworks)
 	house := newBuckets[struct{}](inAll, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !braked(r) {
@@ -107,6 +114,11 @@ func (s *Site) brakes(next http.Handler) http.Handler {
 		if !from.IsLoopback() { // who is on this machine has no address that tells them from others
 			if _, wait = addresses.take(place64(from), now); wait == 0 {
 				_, wait = networks.take(place48(from), now)
+			}
+			if wait == 0 && r.URL.Path == "/join" {
+				if _, wait = codesHere.take(place64(from), now); wait == 0 {
+					_, wait = codesAround.take(place48(from), now)
+				}
 			}
 		}
 		if wait == 0 {

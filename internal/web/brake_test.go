@@ -69,6 +69,39 @@ func TestTheBrakeOfAnAddress(t *testing.T) {
 	})
 }
 
+// A code costs money and rings somebody's phone: few are sent for one address
+// or network, whatever else it may do.
+func TestFewCodesAreAskedForFromOnePlace(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		from func(i int) string
+		pace pace
+	}{
+		"an address": {func(int) string { return "192.0.2.1" }, codesPerAddress},
+		"a network":  {func(i int) string { return fmt.Sprintf("192.0.2.%d", i%250) }, codesPerNetwork},
+	} {
+		b := newBraking(newKeyHouse(t).site)
+		synctest.Test(t, func(t *testing.T) {
+			for i := range c.pace.burst {
+				if w := b.from(c.from(i), "POST", "/join"); w.Code != http.StatusOK {
+					t.Fatalf("%s, code %d: got %d", name, i, w.Code)
+				}
+			}
+			w := b.from(c.from(c.pace.burst), "POST", "/join")
+			if wait, _ := strconv.Atoi(w.Header().Get("Retry-After")); w.Code != http.StatusTooManyRequests || wait < 60 {
+				t.Errorf("%s, one more: got %d, Retry-After %d", name, w.Code, wait)
+			}
+			if w := b.from(c.from(0), "POST", "/join/code"); w.Code != http.StatusOK {
+				t.Errorf("%s: giving a code got %d", name, w.Code)
+			}
+			time.Sleep(c.pace.every)
+			if w := b.from(c.from(c.pace.burst), "POST", "/join"); w.Code != http.StatusOK {
+				t.Errorf("%s, later: got %d", name, w.Code)
+			}
+		})
+	}
+}
+
 // An IPv6 household is one place, however many addresses it has; so is a
 // network, with more room; so is the house.
 func TestTheBrakesOfNetworksAndTheHouse(t *testing.T) {
@@ -88,11 +121,11 @@ func TestTheBrakesOfNetworksAndTheHouse(t *testing.T) {
 		b := newBraking(site)
 		synctest.Test(t, func(t *testing.T) {
 			for i := range c.bound.burst {
-				if w := b.from(c.address(i), "POST", "/join"); w.Code != http.StatusOK {
+				if w := b.from(c.address(i), "POST", "/join/code"); w.Code != http.StatusOK {
 					t.Fatalf("%s: try %d: got %d", name, i, w.Code)
 				}
 			}
-			if w := b.from(c.address(c.bound.burst), "POST", "/join"); w.Code != http.StatusTooManyRequests {
+			if w := b.from(c.address(c.bound.burst), "POST", "/join/code"); w.Code != http.StatusTooManyRequests {
 				t.Errorf("%s: one more than %d: got %d", name, c.bound.burst, w.Code)
 			}
 		})

@@ -148,6 +148,7 @@ func (s *sample) house() House {
 			}
 			return 0, fmt.Errorf("looking up a track: %w", yesline.NotFound)
 		},
+		Done: func([]byte) {},
 		Window: func(_ context.Context, p access.Permit, t yesline.TrackID, from, to int64) ([]byte, error) {
 			if _, err := p.Allows(access.Listen, "track", string(t)); err != nil {
 				return nil, err
@@ -260,15 +261,19 @@ func (s *sample) facts() map[string]access.Loader {
 				if !ok {
 					continue
 				}
-				about := access.Object{Kind: kind, ID: id}
-				if kind == "track" {
-					about = access.Object{Kind: "call", ID: string(callID("both"))}
+				about := []access.Object{{Kind: kind, ID: id}}
+				if kind == "track" { // the sample's two voices are in all its calls
+					for _, c := range s.calls {
+						about = append(about, access.Object{Kind: "call", ID: string(c.ID)})
+					}
 				}
-				open, err := s.cases.OpenTo(ctx, []access.Object{about})
+				open, err := s.cases.OpenTo(ctx, about)
 				if err != nil {
 					return nil, err
 				}
-				f.OpenTo = open[about]
+				for _, staff := range open {
+					f.OpenTo = append(f.OpenTo, staff...)
+				}
 				found[id] = f
 			}
 			return found, nil

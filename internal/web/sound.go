@@ -73,6 +73,34 @@ func (s *Site) withTickets(ctx context.Context, a asked, v view, voices []voiceV
 	return page, nil
 }
 
+// carrying marks a request that came with a good ticket, so that what there is
+// to know of its track may come from memory.
+func (s *Site) carrying(r *http.Request, who session.Principal) *http.Request {
+	k, err := r.Cookie(s.ticketName())
+	if err != nil {
+		return r
+	}
+	return s.carryingToken(r, who, k.Value, clientMark(r))
+}
+
+func (s *Site) carryingToken(r *http.Request, who session.Principal, token, client string) *http.Request {
+	ticket, err := s.house.Tickets.Check(r.Context(), token, who, r.PathValue("track"), client)
+	if err != nil {
+		return r // whoever asks next says why
+	}
+	return r.WithContext(playback.Carry(r.Context(), ticket))
+}
+
+// pass writes a window and gives it back. One that was not written to its end
+// is left alone: a server of HTTP/2 may still be reading it.
+func (s *Site) pass(w http.ResponseWriter, window []byte) error {
+	_, err := w.Write(window)
+	if err == nil {
+		s.house.Done(window)
+	}
+	return err
+}
+
 // chain is the ticket of one request: checked before each window, and slid
 // with each.
 type chain struct {
@@ -141,7 +169,7 @@ func (s *Site) audio(w http.ResponseWriter, a asked, ask askFunc) error {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.from, end-1, total))
 		h.Set("Content-Length", strconv.Itoa(len(data)))
 		w.WriteHeader(http.StatusPartialContent)
-		w.Write(data)
+		s.pass(w, data)
 		return nil
 	}
 	h.Set("Content-Length", strconv.FormatInt(total, 10))
@@ -150,7 +178,7 @@ func (s *Site) audio(w http.ResponseWriter, a asked, ask askFunc) error {
 		if err := hurry(w); err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		if _, err := w.Write(data); err != nil || end == total {
+		if err := s.pass(w, data); err != nil || end == total {
 			return nil
 		}
 		from := end

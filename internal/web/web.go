@@ -51,6 +51,7 @@ type House struct {
 	// no answer is made of it without a Permit.
 	Seconds func(ctx context.Context, track yesline.TrackID) (int64, error)
 	Window  func(ctx context.Context, permit access.Permit, track yesline.TrackID, from, to int64) ([]byte, error)
+	Done    func(window []byte) // takes back what Window gave and was written
 	Peaks   func(ctx context.Context, permit access.Permit, track yesline.TrackID) (audio.Peaks, error)
 
 	// What the log says about a person's own voice in these objects, newest

@@ -67,15 +67,20 @@ func (s *Site) readStaff(ctx context.Context, a asked) (staffView, error) {
 		}
 		v.Programs = append(v.Programs, programRow{string(p.ID), p.Name})
 	}
-	for _, r := range roles {
-		v.Roles = append(v.Roles, string(r))
-	}
 	colleagues, err := s.house.Staff(ctx, program)
+	if err != nil {
+		return v, err
+	}
+	for _, r := range roles {
+		if r == session.Officer || mayAppoint(kind, r, program, colleagues) { // of officers it hangs on the place that the form names
+			v.Roles = append(v.Roles, string(r))
+		}
+	}
 	for _, c := range colleagues {
 		v.Colleagues = append(v.Colleagues, colleagueRow{ID: string(c.ID), Short: short(string(c.ID)), Role: string(c.Role), Where: names[c.Program],
 			By: byWhom(c.By, a.Who), Created: moment(c.Created), Ended: moment(c.Ended), Me: string(c.ID) == a.Who.Account()})
 	}
-	return v, err
+	return v, nil
 }
 
 func byWhom(name string, me session.Principal) string {
@@ -103,7 +108,11 @@ func (s *Site) appoint(ctx context.Context, a asked) (answer, error) {
 	role := session.Kind(a.PostForm.Get("role"))
 	program := yesline.ProgramID(cmp.Or(v.Program, a.PostForm.Get("program")))
 	known := program == "" || slices.ContainsFunc(v.Programs, func(p programRow) bool { return p.ID == string(program) })
-	if !known || !slices.Contains(roles, role) {
+	all, err := s.house.Staff(ctx, "")
+	if err != nil {
+		return answer{}, err
+	}
+	if !known || !mayAppoint(a.Who.Kind(), role, program, all) {
 		v.Problem = "role"
 		return wrong(http.StatusUnprocessableEntity, v), nil
 	}
@@ -120,6 +129,24 @@ func (s *Site) appoint(ctx context.Context, a asked) (answer, error) {
 	}
 	v.Link = "/in/" + token
 	return show(v), nil
+}
+
+// mayAppoint says who may give which role; where, the gate has said. Whoever
+// runs a place does not choose who watches over it: an operator appoints its
+// officer only while nobody is, and officers appoint those who watch.
+func mayAppoint(by, role session.Kind, program yesline.ProgramID, all []session.Colleague) bool {
+	watched := slices.ContainsFunc(all, func(c session.Colleague) bool {
+		return c.Role == session.Officer && c.Ended == 0 && (c.Program == program || c.Program == "")
+	})
+	switch role {
+	case session.Officer:
+		return by == session.Officer || by == session.Operator && !watched
+	case session.Auditor:
+		return by == session.Officer || by == session.Operator
+	case session.Operator, session.Buyer:
+		return by == session.Operator
+	}
+	return false
 }
 
 func (s *Site) dismiss(ctx context.Context, a asked) (answer, error) {

@@ -185,12 +185,11 @@ func verdict(status int) error {
 	switch {
 	case status >= 200 && status < 300:
 		return nil
-	case status >= 300 && status < 400:
-		return fmt.Errorf("the SMS provider answered with a redirect (%d), which is not followed: %w", status, yesline.Unavailable)
 	case status == 400, status == 410, status == 413, status == 422:
 		return fmt.Errorf("the SMS provider refused the message (%d): %w", status, notify.Refused)
 	case status >= 500 && status != http.StatusServiceUnavailable: // it broke somewhere on the way
 		return fmt.Errorf("the SMS provider failed (%d): %w", status, notify.Unsure)
 	}
+	// Busy, wrong password, or a redirect, which is not followed.
 	return fmt.Errorf("the SMS provider does not take messages (%d): %w", status, yesline.Unavailable)
 }

@@ -143,6 +143,14 @@ func TestFewBlobsStayOpen(t *testing.T) {
 	if len(d.open) != openMost {
 		t.Errorf("%d blobs are open, want %d", len(d.open), openMost)
 	}
+	for i := range names {
+		if f := d.open[names[i]]; f != nil {
+			f.Close() // as if it were pushed out between finding and reading
+			if _, err := d.ReadAt(t.Context(), names[i], make([]byte, 1), 0); err != nil {
+				t.Fatalf("a file that was shut meanwhile: %v", err)
+			}
+		}
+	}
 	d.Close()
 	if len(d.open) != 0 {
 		t.Errorf("%d blobs are open after closing", len(d.open))
