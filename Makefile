@@ -1,6 +1,6 @@
 # make tells what there is; the work is done by go and by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run setup check test race fuzz bench vulnerable
+.PHONY: help run setup check test race fuzz attack mutants bench vulnerable
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ race: setup ## all tests with the race detector
 
 fuzz: ## each fuzz target for FUZZTIME (20s)
 	scripts/fuzz.sh
+
+attack: ## a house of made-up people, and the enemy at every door (3: leaks)
+	scripts/attack.sh
+
+mutants: ## break each guard, one at a time, and name those that nobody misses
+	scripts/postgres.sh go run ./scripts/mutants $(MUTANTS)
 
 bench: ## the figures beside their peers, in one table
 	scripts/bench.sh

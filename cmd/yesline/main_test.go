@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,11 +118,25 @@ func newHouse(t *testing.T, trunk string) *house {
 	h.cfg.URL = "http://localhost:" + port // passkeys need a name
 	l.Close()
 	text := fmt.Sprintf("data = %q\nhttp = %q\nurl = %q\nsip = \"127.0.0.1:0\"\n", h.cfg.Data, h.cfg.HTTP, h.cfg.URL)
+	text += "[sms]\n" + provider(t)
 	if trunk != "" {
 		text += fmt.Sprintf("[trunk]\naddress = %q\ncaller_id = \"+12025550100\"\n", trunk)
 	}
 	h.write(text)
 	return h
+}
+
+// provider is an SMS provider that takes everything, as lines of a
+// configuration. What it got is nobody's.
+func provider(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	t.Cleanup(s.Close)
+	secret := filepath.Join(t.TempDir(), "sms.secret")
+	if err := os.WriteFile(secret, []byte("a secret of thirty-two letters.."), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("url = %q\nsecret_file = %q\n", s.URL, secret)
 }
 
 func (h *house) write(text string) {

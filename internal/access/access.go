@@ -131,11 +131,12 @@ func (g *Gate) AskSet(ctx context.Context, who session.Principal, v Verb, object
 // what its scopes name and never where a fresh proof is needed, and a session
 // needs one there.
 func (g *Gate) mayAsk(ctx context.Context, d *decision) error {
+	proof := slices.ContainsFunc(d.asked, func(o Object) bool { return needsProof(d.verb, o.Kind) })
 	switch {
 	case !d.who.May(string(d.verb)), d.verb.Fresh() && d.who.Key() != "":
 		d.why = "its key does not cover it"
 		return g.refuse(ctx, d)
-	case d.verb.Fresh() && !d.who.Fresh():
+	case proof && !d.who.Fresh():
 		d.why = "not proved lately"
 		if err := g.refuse(ctx, d); !errors.Is(err, yesline.NotFound) {
 			return err

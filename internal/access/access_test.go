@@ -317,10 +317,10 @@ func TestAnOldProofIsStaleWhateverItIsAbout(t *testing.T) {
 			for _, o := range []Object{h.object(thing), absent, {absent.Kind, "no id"}} {
 				looked = 0
 				p, err := g.Ask(t.Context(), old, v, o, nil)
-				if stale := errors.Is(err, yesline.Stale); stale != v.Fresh() || stale && looked != 0 {
+				if stale := errors.Is(err, yesline.Stale); stale != needsProof(v, o.Kind) || stale && looked != 0 {
 					t.Errorf("%s a %s with an old proof: got %v after %d looks", v, o.Kind, err, looked)
 				}
-				if v.Fresh() {
+				if needsProof(v, o.Kind) {
 					h.useless(p)
 					if errors.Is(err, yesline.NotFound) || strings.Contains(err.Error(), o.Kind) {
 						t.Errorf("the answer tells of a %s: %v", o.Kind, err)

@@ -2,14 +2,18 @@ package access
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,6 +42,8 @@ const (
 	CaseTime = 30 * time.Minute // how long an approved case is open
 	WaitTime = 24 * time.Hour   // how long a case waits for the second person
 
+	SecondPersonAge = 72 * time.Hour // how old the account of who approves is at least
+
 	reasonLeast = 10 // runes
 	reasonMost  = 500
 	reasonTold  = 480 // bytes of it in the log; its SHA-256 stands for the rest
@@ -45,9 +51,15 @@ const (
 	maxWaiting  = 20   // cases of one asker that wait or are open
 	maxOpenKept = 1000 // open cases that are kept in memory
 	maxListed   = 100
+	maxInARow   = 100 // cases that are asked for in the same millisecond
 
 	casesWatch = "cases"
 )
+
+// TooNear is why somebody cannot be the second person of a case: their account
+// is younger than SecondPersonAge, or one of the two appointed the other. It
+// comes with yesline.Denied.
+var TooNear = errors.New("the second person is too near to who asked")
 
 // Case is what somebody who works here asked to open that is not theirs, why,
 // and what a second person said. Times are unix milliseconds, 0 for never.
@@ -65,14 +77,39 @@ type Case struct {
 	Until    int64
 }
 
+// Colleague is what a case must know of a staff account: who appointed them, as
+// the log names them, and when, in unix milliseconds.
+type Colleague struct {
+	By      string
+	Created int64
+}
+
+// CaseParts are what cases are made of.
+type CaseParts struct {
+	Content *db.DB
+
+	// Record is audit's Log.Record.
+	Record func(context.Context, *db.Tx, audit.Entry) (audit.Ref, error)
+
+	// MAC marks each case under its program's key, so that nobody who can only
+	// write the database makes or changes one. Its error is yesline.NotFound when
+	// that key is destroyed. Without it cases are not marked.
+	MAC func(ctx context.Context, program yesline.ProgramID, data []byte) ([]byte, error)
+
+	// Colleague looks up a staff account. Without it nobody approves.
+	Colleague func(ctx context.Context, account string) (Colleague, error)
+}
+
 // Cases is the glass that staff break: a case is asked for by one officer,
 // approved by another, open for CaseTime, and told to everybody it touches. It
-// is made by OpenCases.
+// is made by Open.
 type Cases struct {
-	content *db.DB
-	record  func(context.Context, *db.Tx, audit.Entry) (audit.Ref, error)
-	watch   *db.Held
-	kept    atomic.Pointer[openCases]
+	content   *db.DB
+	record    func(context.Context, *db.Tx, audit.Entry) (audit.Ref, error)
+	mac       func(context.Context, yesline.ProgramID, []byte) ([]byte, error)
+	colleague func(context.Context, string) (Colleague, error)
+	watch     *db.Held
+	kept      atomic.Pointer[openCases]
 }
 
 // openCases are all cases that were open at a revision of the watch. Their
@@ -82,20 +119,26 @@ type openCases struct {
 	cases    []Case
 }
 
-// OpenCases migrates the tables in the content database. record is audit's
-// Log.Record.
-func OpenCases(ctx context.Context, content *db.DB, record func(context.Context, *db.Tx, audit.Entry) (audit.Ref, error)) (*Cases, error) {
-	if record == nil {
+// Open migrates the tables in the content database.
+func Open(ctx context.Context, parts CaseParts) (*Cases, error) {
+	if parts.Record == nil {
 		return nil, errors.New("cases need a log")
 	}
-	if err := content.Migrate(ctx, "access", migrations); err != nil {
+	if err := parts.Content.Migrate(ctx, "access", migrations); err != nil {
 		return nil, err
 	}
-	watch, err := content.Hold(ctx, casesWatch)
+	watch, err := parts.Content.Hold(ctx, casesWatch)
 	if err != nil {
 		return nil, fmt.Errorf("watching the cases: %w", err)
 	}
-	return &Cases{content: content, record: record, watch: watch}, nil
+	return &Cases{content: parts.Content, record: parts.Record, mac: parts.MAC, colleague: parts.Colleague, watch: watch}, nil
+}
+
+// OpenCases is Open without marks, and anybody is second person enough.
+//
+// Deprecated: it goes when app and web call Open.
+func OpenCases(ctx context.Context, content *db.DB, record func(context.Context, *db.Tx, audit.Entry) (audit.Ref, error)) (*Cases, error) {
+	return Open(ctx, CaseParts{Content: content, Record: record, Colleague: func(context.Context, string) (Colleague, error) { return Colleague{}, nil }})
 }
 
 // Release stops watching; the cases are not used afterwards.
@@ -118,8 +161,8 @@ func (c *Cases) Ask(ctx context.Context, permit Permit, owners []yesline.PersonI
 	if err != nil {
 		return Case{}, err
 	}
-	if !plainNumber.MatchString(number) {
-		return Case{}, fmt.Errorf("a case number is 1 to 64 letters, digits, spaces and . _ / # : - : %w", yesline.Invalid)
+	if !plainNumber.MatchString(number) || telephone(number) {
+		return Case{}, fmt.Errorf("a case number is 1 to 64 letters, digits, spaces and . _ / # : - , and no telephone number: %w", yesline.Invalid)
 	}
 	asker, err := officer(permit)
 	if err != nil {
@@ -127,14 +170,22 @@ func (c *Cases) Ask(ctx context.Context, permit Permit, owners []yesline.PersonI
 	}
 	now := time.Now()
 	made := Case{ID: yesline.NewCaseID(), Program: item.Program, Object: item.Object, Asker: asker,
-		Reason: reason, Number: number, State: CaseAsked, Asked: db.Millis(now)}
+		Reason: reason, Number: number, State: CaseAsked}
 	err = c.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := room(ctx, tx, asker, now); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO cases (id, program, kind, object, asker, approver, reason, number, state, asked_at, opened_at, until_at)
-			VALUES ($1, $2, $3, $4, $5, '', $6, $7, $8, $9, 0, 0)`, string(made.ID), string(made.Program), made.Object.Kind, made.Object.ID,
-			asker, reason, number, made.State, made.Asked); err != nil {
+		var err error
+		if made.Asked, err = freeMoment(ctx, tx, now); err != nil {
+			return err
+		}
+		mac, err := c.mark(ctx, made)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO cases (id, program, kind, object, asker, approver, reason, number, state, asked_at, opened_at, until_at, mac)
+			VALUES ($1, $2, $3, $4, $5, '', $6, $7, $8, $9, 0, 0, $10)`, string(made.ID), string(made.Program), made.Object.Kind, made.Object.ID,
+			asker, reason, number, made.State, made.Asked, mac); err != nil {
 			return err
 		}
 		for _, p := range owners {
@@ -151,22 +202,22 @@ func (c *Cases) Ask(ctx context.Context, permit Permit, owners []yesline.PersonI
 }
 
 // Approve opens a case for CaseTime. The permit (Approve) is somebody else's
-// than the asker's. It is a Conflict if the case no longer waits.
+// than the asker's; the error is TooNear, and yesline.Denied, if they are not
+// second person enough. It is a Conflict if the case no longer waits.
 func (c *Cases) Approve(ctx context.Context, permit Permit) (Case, error) {
+	if err := c.apart(ctx, permit); err != nil { // before the transaction: it asks another room
+		return Case{}, fmt.Errorf("approving a case: %w", err)
+	}
 	return c.answer(ctx, permit, CaseOpen)
 }
 
-// Refuse says no to a case, like Approve.
+// Refuse says no to a case, like Approve. Anybody else than the asker may.
 func (c *Cases) Refuse(ctx context.Context, permit Permit) (Case, error) {
 	return c.answer(ctx, permit, CaseRefused)
 }
 
 func (c *Cases) answer(ctx context.Context, permit Permit, state string) (Case, error) {
-	item, err := only(permit, Approve, "case")
-	if err != nil {
-		return Case{}, err
-	}
-	second, err := officer(permit)
+	item, second, err := toAnswer(permit)
 	if err != nil {
 		return Case{}, err
 	}
@@ -185,6 +236,50 @@ func (c *Cases) answer(ctx context.Context, permit Permit, state string) (Case, 
 		}
 		return is, nil
 	})
+}
+
+// toAnswer is the case that a permit (Approve) names, and the officer's account
+// behind it.
+func toAnswer(permit Permit) (item Item, second string, err error) {
+	if item, err = only(permit, Approve, "case"); err != nil {
+		return Item{}, "", err
+	}
+	second, err = officer(permit)
+	return item, second, err
+}
+
+// apart makes it dearer for one person to be two: whoever gives roles would
+// have to wait for days, in which others see the new colleague.
+func (c *Cases) apart(ctx context.Context, permit Permit) error {
+	item, second, err := toAnswer(permit)
+	if err != nil {
+		return err
+	}
+	if c.colleague == nil {
+		return fmt.Errorf("nobody knows who works here: %w", yesline.Denied)
+	}
+	id := yesline.CaseID(item.ID)
+	found, err := c.ByID(ctx, []yesline.CaseID{id})
+	if err != nil {
+		return err
+	}
+	asked, there := found[id]
+	if !there {
+		return errNoCase
+	}
+	first, err := c.colleague(ctx, asked.Asker)
+	if err != nil {
+		return fmt.Errorf("looking up who asked: %w", err)
+	}
+	other, err := c.colleague(ctx, second)
+	if err != nil {
+		return fmt.Errorf("looking up the second person: %w", err)
+	}
+	young := other.Created > db.Millis(time.Now().Add(-SecondPersonAge))
+	if young || first.By == second || other.By == asked.Asker {
+		return fmt.Errorf("%w: %w", TooNear, yesline.Denied)
+	}
+	return nil
 }
 
 // Close ends a case before its time, or takes it back before it was answered.
@@ -215,20 +310,30 @@ func (c *Cases) Close(ctx context.Context, permit Permit) (Case, error) {
 // touches, and every node.
 func (c *Cases) change(ctx context.Context, item Item, now time.Time, to func(was Case) (is Case, err error)) (is Case, err error) {
 	err = c.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		was, err := scanCase(tx.QueryRow(ctx, selectCases+` WHERE id = $1 AND program = $2`, item.ID, string(item.Program)), now)
-		if err != nil {
-			return absent(err)
+		was, err := scanCase(tx.QueryRow(ctx, selectCases+` WHERE id = $1 AND program = $2`, item.ID, string(item.Program)))
+		if errors.Is(err, sql.ErrNoRows) {
+			return errNoCase
 		}
-		if is, err = to(was); err != nil {
-			return err
-		}
-		n, err := tx.Exec(ctx, `UPDATE cases SET state = $1, approver = $2, opened_at = $3, until_at = $4 WHERE id = $5 AND state = $6`,
-			is.State, is.Approver, is.Opened, is.Until, string(is.ID), was.State)
 		if err != nil {
 			return err
 		}
-		if n != 1 {
-			return fmt.Errorf("the case has changed: %w", yesline.Conflict)
+		genuine, err := c.genuine(ctx, was)
+		if err != nil {
+			return err
+		}
+		if !genuine {
+			return errNoCase
+		}
+		if is, err = to(was.asOf(now)); err != nil {
+			return err
+		}
+		mac, err := c.mark(ctx, is)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE cases SET state = $1, approver = $2, opened_at = $3, until_at = $4, mac = $5 WHERE id = $6`,
+			is.State, is.Approver, is.Opened, is.Until, mac, string(is.ID)); err != nil {
+			return err
 		}
 		if is.Opened != was.Opened {
 			if _, err := tx.Exec(ctx, `UPDATE case_people SET opened_at = $1 WHERE case_id = $2`, is.Opened, string(is.ID)); err != nil {
@@ -399,16 +504,17 @@ func (c *Cases) Forget(ctx context.Context, person yesline.PersonID) error {
 		return fmt.Errorf("forgetting nobody: %w", yesline.Invalid)
 	}
 	err := c.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		for _, q := range []string{
-			`UPDATE cases SET state = '` + CaseClosed + `' WHERE kind = 'person' AND object = $1 AND state IN ('` + CaseAsked + `', '` + CaseOpen + `')`,
-			`UPDATE cases SET object = '' WHERE kind = 'person' AND object = $1`,
-			`UPDATE cases SET reason = '' WHERE id IN (SELECT case_id FROM case_people WHERE person = $1)
-				AND NOT EXISTS (SELECT 1 FROM case_people WHERE case_id = cases.id AND person <> $1)`,
-			`DELETE FROM case_people WHERE person = $1`,
-		} {
-			if _, err := tx.Exec(ctx, q, string(person)); err != nil {
+		touched, err := c.touching(ctx, tx, person)
+		if err != nil {
+			return err
+		}
+		for _, one := range touched {
+			if err := c.forgetIn(ctx, tx, one, person); err != nil {
 				return err
 			}
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM case_people WHERE person = $1`, string(person)); err != nil {
+			return err
 		}
 		return tx.Touch(ctx, casesWatch)
 	})
@@ -416,6 +522,53 @@ func (c *Cases) Forget(ctx context.Context, person yesline.PersonID) error {
 		return fmt.Errorf("forgetting a person's cases: %w", err)
 	}
 	return nil
+}
+
+// touching are the cases about a person, and those that they are told of.
+func (c *Cases) touching(ctx context.Context, tx *db.Tx, person yesline.PersonID) (all []marked, err error) {
+	rows, err := tx.Query(ctx, selectCases+` WHERE kind = 'person' AND object = $1 OR id IN (SELECT case_id FROM case_people WHERE person = $1)`, string(person))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		one, err := scanCase(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// forgetIn takes a person out of one case. One that nobody marked, or whose
+// program's keys are destroyed, is emptied too, and stays without a mark.
+func (c *Cases) forgetIn(ctx context.Context, tx *db.Tx, was marked, person yesline.PersonID) error {
+	var others bool
+	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM case_people WHERE case_id = $1 AND person <> $2)`, string(was.ID), string(person)).Scan(&others); err != nil {
+		return err
+	}
+	is := was
+	if !others {
+		is.Reason = ""
+	}
+	if is.Object == (Object{"person", string(person)}) {
+		is.Object.ID = ""
+		if is.State == CaseAsked || is.State == CaseOpen {
+			is.State = CaseClosed
+		}
+	}
+	genuine, err := c.genuine(ctx, was)
+	if err != nil {
+		return err
+	}
+	if genuine {
+		if is.mac, err = c.mark(ctx, is.Case); err != nil {
+			return err
+		}
+	}
+	_, err = tx.Exec(ctx, `UPDATE cases SET object = $1, reason = $2, state = $3, mac = $4 WHERE id = $5`, is.Object.ID, is.Reason, is.State, is.mac, string(is.ID))
+	return err
 }
 
 // only gives the one item of a permit that is of these kinds. A case is about
@@ -460,8 +613,30 @@ func touched(item Item, owners []yesline.PersonID) ([]yesline.PersonID, error) {
 
 var (
 	plainNumber = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z ._/#:-]{0,63}$`)
-	telephone   = regexp.MustCompile(`\+[\d ().-]{7,}|\d{7,}`)
+	loneYear    = regexp.MustCompile(`(^|[^+0-9])(19|20)[0-9]{2}($|[^0-9])`)
 )
+
+// telephone reports whether a text holds what may be a telephone number: more
+// than 6 digits of any script with no letter among them, or more than 8 where a
+// year stands among them, as in 2026-0042 or 14.7.2026. It is against slips:
+// whoever wants to tell a number writes it in words.
+func telephone(s string) bool {
+	for part := range strings.FieldsFuncSeq(s, unicode.IsLetter) {
+		most := 6
+		if loneYear.MatchString(part) {
+			most = 8
+		}
+		for _, r := range part {
+			if unicode.IsNumber(r) {
+				most--
+			}
+		}
+		if most < 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // plainReason is what people read who may not have each other's numbers.
 func plainReason(s string) (string, error) {
@@ -470,8 +645,8 @@ func plainReason(s string) (string, error) {
 	if !utf8.ValidString(s) || n < reasonLeast || n > reasonMost || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return "", fmt.Errorf("a reason is %d to %d characters of plain text: %w", reasonLeast, reasonMost, yesline.Invalid)
 	}
-	if telephone.MatchString(s) {
-		return "", fmt.Errorf("a reason must hold no telephone number, because the other party reads it too: %w", yesline.Invalid)
+	if telephone(s) {
+		return "", fmt.Errorf("a reason must hold no telephone number, because the other party reads it too: 6 digits in a row, or 8 with a year: %w", yesline.Invalid)
 	}
 	return s, nil
 }
@@ -487,8 +662,23 @@ func room(ctx context.Context, tx *db.Tx, asker string, now time.Time) error {
 	return err
 }
 
-const selectCases = `SELECT id, program, kind, object, asker, approver, reason, number, state, asked_at, opened_at, until_at FROM cases`
+// freeMoment is now, or the first moment after it in which nobody else asked:
+// lists turn their pages by it, and would miss the second of two.
+func freeMoment(ctx context.Context, tx *db.Tx, now time.Time) (int64, error) {
+	for at := db.Millis(now); at < db.Millis(now)+maxInARow; at++ {
+		var taken bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM cases WHERE asked_at = $1)`, at).Scan(&taken); err != nil || !taken {
+			return at, err
+		}
+	}
+	return 0, fmt.Errorf("%d cases in a moment: %w", maxInARow, yesline.TooMany)
+}
 
+var errNoCase = fmt.Errorf("a case: %w", yesline.NotFound)
+
+const selectCases = `SELECT id, program, kind, object, asker, approver, reason, number, state, asked_at, opened_at, until_at, mac FROM cases`
+
+// read gives the cases of a query as they stand now. What nobody marked is none.
 func (c *Cases) read(ctx context.Context, where string, args ...any) ([]Case, error) {
 	rows, err := c.content.Query(ctx, selectCases+where, args...)
 	if err != nil {
@@ -498,25 +688,75 @@ func (c *Cases) read(ctx context.Context, where string, args ...any) ([]Case, er
 	now := time.Now()
 	var found []Case
 	for rows.Next() {
-		one, err := scanCase(rows, now)
+		one, err := scanCase(rows)
 		if err != nil {
 			return nil, fmt.Errorf("reading a case: %w", err)
 		}
-		found = append(found, one)
+		genuine, err := c.genuine(ctx, one)
+		if err != nil {
+			return nil, err
+		}
+		if genuine {
+			found = append(found, one.asOf(now))
+		}
 	}
 	return found, rows.Err()
 }
 
-// scanCase reads a row and says how the case stands now.
-func scanCase(row interface{ Scan(...any) error }, now time.Time) (c Case, err error) {
-	if err := row.Scan(&c.ID, &c.Program, &c.Object.Kind, &c.Object.ID, &c.Asker, &c.Approver, &c.Reason, &c.Number, &c.State, &c.Asked, &c.Opened, &c.Until); err != nil {
-		return Case{}, err
-	}
+// marked is a case as it is kept, with its mark.
+type marked struct {
+	Case
+	mac string
+}
+
+func scanCase(row interface{ Scan(...any) error }) (m marked, err error) {
+	err = row.Scan(&m.ID, &m.Program, &m.Object.Kind, &m.Object.ID, &m.Asker, &m.Approver, &m.Reason, &m.Number, &m.State, &m.Asked, &m.Opened, &m.Until, &m.mac)
+	return m, err
+}
+
+// asOf says how a case stands at a moment: nobody writes that its time is over.
+func (m marked) asOf(now time.Time) Case {
 	at := db.Millis(now)
-	if c.State == CaseOpen && c.Until <= at || c.State == CaseAsked && c.Asked <= at-WaitTime.Milliseconds() {
-		c.State = CaseExpired
+	if m.State == CaseOpen && m.Until <= at || m.State == CaseAsked && m.Asked <= at-WaitTime.Milliseconds() {
+		m.State = CaseExpired
 	}
-	return c, nil
+	return m.Case
+}
+
+// genuine reports whether a row is a case that we wrote. It does not tell the
+// newest row from an older one of the same case: whoever writes the database
+// can put back one that was open, until the 30 minutes that its mark covers are
+// over, and one that waited, until its day is.
+func (c *Cases) genuine(ctx context.Context, one marked) (bool, error) {
+	if one.Until > one.Opened+CaseTime.Milliseconds() {
+		return false, nil
+	}
+	want, err := c.mark(ctx, one.Case)
+	if errors.Is(err, yesline.NotFound) {
+		return false, nil
+	}
+	return err == nil && hmac.Equal([]byte(want), []byte(one.mac)), err
+}
+
+// mark is the MAC of a case as it is kept, or "" without CaseParts.MAC. Each
+// part comes behind its length, and the first names the table, so that no row
+// is another's.
+func (c *Cases) mark(ctx context.Context, one Case) (string, error) {
+	if c.mac == nil {
+		return "", nil
+	}
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	var all []byte
+	for _, part := range []string{"case", string(one.ID), string(one.Program), one.Object.Kind, one.Object.ID, one.Asker, one.Approver,
+		one.State, number(one.Asked), number(one.Opened), number(one.Until), one.Reason, one.Number} {
+		all = binary.BigEndian.AppendUint32(all, uint32(len(part)))
+		all = append(all, part...)
+	}
+	mac, err := c.mac(ctx, one.Program, all)
+	if err != nil {
+		return "", fmt.Errorf("marking a case: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(mac), nil
 }
 
 func peopleOf(ctx context.Context, tx *db.Tx, id yesline.CaseID) (people []yesline.PersonID, err error) {
@@ -533,11 +773,4 @@ func peopleOf(ctx context.Context, tx *db.Tx, id yesline.CaseID) (people []yesli
 		people = append(people, p)
 	}
 	return people, rows.Err()
-}
-
-func absent(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("a case: %w", yesline.NotFound)
-	}
-	return err
 }

@@ -146,7 +146,7 @@ func (h *house) table(b *bytes.Buffer, columns []column) {
 				continue
 			}
 			mark := ""
-			if v.Fresh() {
+			if needsProof(v, d.kind) {
 				mark = " \\*"
 			}
 			fmt.Fprintf(b, "| %s%s | %s |%s\n", v, mark, d.means, line.String())
@@ -206,10 +206,14 @@ To appoint says where; which role one may give there:
 	fmt.Fprintf(&b, `
 ## Breaking the glass
 
-Nobody who works here opens a call, a voice or a person's record without a case. An officer asks (break) with a reason and a case number; another officer of the place answers (approve); an approved case is open to its asker alone for %d minutes. One that nobody answers ends after %d hours. Everybody it touches finds each step in their own log, and is told of a case that was open on their pages. A case about a call opens the call and its voices; a case about a person opens their log and their number.
+Nobody who works here opens a call, a voice or a person's record without a case. An officer asks (break) with a reason and a case number; another officer of the place answers (approve); an approved case is open to its asker alone for %d minutes, and its asker may close it before, without a new proof. One that nobody answers ends after %d hours. Everybody it touches finds each step in their own log, and is told of a case that was open on their pages. A case about a call opens the call and its voices; a case about a person opens their log and their number.
 
-What this cannot stop: two officers who act together, and an officer who appoints a second one for the purpose. Both are in the log of whom it touched.
-`, int(CaseTime.Minutes()), int(WaitTime.Hours()))
+The second person has had their account for at least %d hours, and neither of the two appointed the other; anybody else of the officers may still refuse. The reason and the case number hold no telephone number, because the other party of a call reads them too.
+
+A case carries a mark under its program's key, so that whoever can write the database cannot make one or change one. What they can do is put back an older row of the same case: one that was closed is open again, until the %d minutes from its approval are over, and one that was refused waits again, until %d hours after it was asked for.
+
+What this cannot stop: two officers who act together, and one person who has two officers' accounts, of which the one that approves is three days old. Whoever gives roles can make both. The appointments are in the log from the day they are made, and each case is in the log of whom it touched.
+`, int(CaseTime.Minutes()), int(WaitTime.Hours()), int(SecondPersonAge.Hours()), int(CaseTime.Minutes()), int(WaitTime.Hours()))
 	return b.Bytes()
 }
 

@@ -99,7 +99,7 @@ var everyone = sync.OnceValue(func() (all struct {
 		if is.kind == session.Person {
 			token, err = all.sessions.LinkFor(ctx, programs[is.place], yesline.NewPersonID())
 		} else {
-			_, token, err = all.sessions.Appoint(ctx, session.Local(1000), is.kind, programs[is.place])
+			_, token, err = all.sessions.Appoint(ctx, session.Local(1000), is.kind, programs[is.place], func(bool) error { return nil })
 		}
 		check()
 		got, err := all.sessions.RedeemAny(ctx, token, session.Client{})

@@ -33,8 +33,12 @@ const (
 )
 
 // Fresh reports whether the gate wants the verb's asker to have shown within
-// session.ProofTime that it is them. An API key never can.
+// session.ProofTime that it is them. An API key never can. To close one's case
+// (Break on a case) needs none: it only takes away.
 func (v Verb) Fresh() bool { return v == Reveal || v == Break || v == Approve || v == Appoint }
+
+// needsProof is Fresh with the exception.
+func needsProof(v Verb, kind string) bool { return v.Fresh() && !(v == Break && kind == "case") }
 
 // Object is what a request names: its kind ("call", "track", "person",
 // "receipt", "program", "house", "account", "session", "passkey", "key",

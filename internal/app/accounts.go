@@ -83,6 +83,9 @@ func (a *App) joining() web.Joining {
 }
 
 func (a *App) beginJoin(ctx context.Context, program yesline.ProgramID, written string) (cookie string, err error) {
+	if !a.canSend {
+		return "", web.NoCodes
+	}
 	number, err := a.Number(ctx, program, written)
 	if err != nil {
 		return "", err
@@ -94,9 +97,8 @@ func (a *App) beginJoin(ctx context.Context, program yesline.ProgramID, written 
 	return a.sendCode(ctx, program, claim)
 }
 
-// resumeJoin goes on with the claim of an invitation. Where no code can be sent
-// the invitation has to do: it leads to a new account only, never to one that
-// exists, nor to calls of before.
+// resumeJoin goes on with the claim of an invitation. Whoever invited knows the
+// number, and that is no proof of it: the code is.
 func (a *App) resumeJoin(ctx context.Context, claim yesline.ClaimID) (cookie string, err error) {
 	if err := a.People.Renew(ctx, claim); err != nil { // it began with the invitation
 		return "", err
@@ -105,20 +107,13 @@ func (a *App) resumeJoin(ctx context.Context, claim yesline.ClaimID) (cookie str
 	if err != nil {
 		return "", err
 	}
-	if a.canSend {
-		return a.sendCode(ctx, program, claim)
-	}
-	code, err := newCode()
-	if err != nil {
-		return "", err
-	}
-	if cookie, err = a.Sessions.BeginClaim(ctx, program, claim, code); err != nil {
-		return "", err
-	}
-	return cookie, a.Sessions.ProveClaim(ctx, cookie, string(code.Bytes()))
+	return a.sendCode(ctx, program, claim)
 }
 
 func (a *App) sendCode(ctx context.Context, program yesline.ProgramID, claim yesline.ClaimID) (cookie string, err error) {
+	if !a.canSend {
+		return "", web.NoCodes
+	}
 	code, err := newCode()
 	if err != nil {
 		return "", err
@@ -213,11 +208,28 @@ func (a *App) endPhone(ctx context.Context, permit access.Permit, id yesline.Dev
 // work is what those who work here do.
 func (a *App) work() web.Work {
 	return web.Work{
-		Staff: a.Sessions.Staff, Appoint: a.Sessions.Appoint, Dismiss: a.Sessions.Dismiss,
+		Staff: a.Sessions.Staff, Appoint: a.appoint, Dismiss: a.Sessions.Dismiss,
 		AskCase: a.Cases.Ask, ApproveCase: a.Cases.Approve, RefuseCase: a.Cases.Refuse, CloseCase: a.Cases.Close,
 		CasesByID: a.Cases.ByID, ListCases: a.Cases.List, OpenBy: a.Cases.OpenBy, CasesAbout: a.Cases.About,
 		RevokeTickets: a.Tickets.Revoke, RotateTickets: a.Tickets.Rotate,
 	}
+}
+
+// appoint has the permit say who may give which role, in the transaction that
+// knows whether the place has an officer.
+func (a *App) appoint(ctx context.Context, permit access.Permit, role session.Kind, program yesline.ProgramID) (yesline.StaffID, string, error) {
+	return a.Sessions.Appoint(ctx, permit.Who(), role, program, func(hasOfficer bool) error {
+		return permit.MayAppoint(role, program, hasOfficer)
+	})
+}
+
+// colleague is what the cases ask of those who work here.
+func (a *App) colleague(ctx context.Context, account string) (access.Colleague, error) {
+	c, err := a.Sessions.ColleagueByID(ctx, yesline.StaffID(account))
+	if a.Config.Desk != nil { // a demo is over before anybody is three days old
+		c.Created -= access.SecondPersonAge.Milliseconds()
+	}
+	return access.Colleague{By: c.By, Created: c.Created}, err
 }
 
 // Invite gives a link to whoever has this number: it leads to an account of
@@ -225,6 +237,9 @@ func (a *App) work() web.Work {
 func (a *App) Invite(ctx context.Context, permit access.Permit, id yesline.ProgramID, phone yesline.Phone) (web.Invitation, error) {
 	if _, err := permit.Allows(access.Invite, "program", string(id)); err != nil {
 		return web.Invitation{}, err
+	}
+	if !a.canSend {
+		return web.Invitation{}, web.NoCodes
 	}
 	claim, err := a.People.Claim(ctx, id, phone)
 	if err != nil {

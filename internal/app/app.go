@@ -171,7 +171,7 @@ func (a *App) openRooms(ctx context.Context) (err error) {
 	if err = a.openSessions(ctx); err != nil {
 		return err
 	}
-	if a.Cases, err = access.OpenCases(ctx, a.ContentDB, a.Log.Record); err != nil {
+	if a.Cases, err = access.Open(ctx, access.CaseParts{Content: a.ContentDB, Record: a.Log.Record, MAC: a.markField, Colleague: a.colleague}); err != nil {
 		return err
 	}
 	a.later(a.Cases.Release)
@@ -238,7 +238,11 @@ func (a *App) openDoors(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.Site, err = web.New(a.house(answers))
+	cursors, err := a.Keys.MACFor(ctx, "", keys.Session, []byte("cursors of the API"))
+	if err != nil {
+		return err
+	}
+	a.Site, err = web.New(a.house(answers, yesline.NewSecret(cursors)))
 	return err
 }
 
@@ -443,10 +447,10 @@ func (a *App) serve(s *http.Server, l net.Listener) {
 // PagesAddress is where the pages listen.
 func (a *App) PagesAddress() string { return a.pages.Addr().String() }
 
-// Empty reports whether nobody was invited and no operator signed in yet.
+// Empty reports whether nobody works here yet.
 func (a *App) Empty(ctx context.Context) (bool, error) {
-	used, err := a.Sessions.Used(ctx)
-	return !used, err
+	staffed, err := a.Sessions.Staffed(ctx)
+	return !staffed, err
 }
 
 // FirstOperator makes the one-use link of a house's first operator.

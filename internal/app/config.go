@@ -80,7 +80,7 @@ type Pages struct {
 }
 
 // SMS is the provider that codes are sent by. Without a URL nobody can prove a
-// number, and people come by invitation only.
+// number, and so nobody can join.
 type SMS struct {
 	URL        string `toml:"url"`
 	SecretFile string `toml:"secret_file"` // what we sign our requests with, 16 bytes and more

@@ -89,6 +89,8 @@ func (c Config) checkPages(l *findings) {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		l.refuse("url", "is not how a house is reached", "write it like https://calls.example.org")
 		return
+	case isIP(u.Hostname()):
+		l.warn("url", "names an address: passkeys need a name, so nobody can make one or sign in by one", "write a name, such as https://calls.example.org or http://localhost:8080")
 	case !isHost(u.Hostname()):
 		l.refuse("url", "has a host that browsers do not send", "write the name in ASCII (xn--...), like calls.example.org")
 	case u.Scheme == "http" && c.byTLS():
@@ -240,7 +242,7 @@ func (c Config) checkSMS(l *findings) {
 		if s.SecretFile != "" {
 			l.refuse("sms.url", "is missing, and there is a secret for it", "name where messages are posted, or take [sms] away")
 		}
-		l.note("sms.url", "is empty: nobody can prove a number", "name your provider, or invite people one by one")
+		l.note("sms.url", "is empty: nobody can prove a number, and so nobody can join", "name your provider in [sms]")
 		return
 	}
 	u, err := url.Parse(s.URL)

@@ -20,7 +20,7 @@ import (
 )
 
 // house hands the web its rooms.
-func (a *App) house(answers *web.Answers) web.House {
+func (a *App) house(answers *web.Answers, cursors yesline.Secret) web.House {
 	return web.House{
 		Log: a.Report, Secure: strings.HasPrefix(a.Config.URL, "https:"), LogKey: a.Log.VerifierKey(),
 		RedeemAny: a.Sessions.RedeemAny, Who: a.Sessions.Who, End: a.Sessions.End, Ask: a.ask, AskSet: a.Gate.AskSet,
@@ -28,17 +28,29 @@ func (a *App) house(answers *web.Answers) web.House {
 		Tickets: web.Tickets{Issue: a.Tickets.Issue, Check: a.Tickets.Check, Slide: a.Tickets.Slide},
 		Outbox:  a.outbox(),
 		API: web.API{WhoKey: a.Sessions.WhoKey, WhoKeyID: a.Sessions.WhoKeyID, KeyOf: a.Tickets.KeyOf,
-			Address: a.Config.ClientAddress, Answers: answers},
+			Address: a.Config.ClientAddress, Answers: answers, CursorKey: cursors},
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
 		Set: a.Consent.Set, Withdraw: a.withdraw,
 		Seconds: a.Player.Seconds, Window: a.Player.Window, Done: a.Player.Done, Peaks: a.Player.Peaks,
 		About: a.about, Receipts: a.receipts, Receipt: a.receipt,
 		Reveal: a.People.Reveal,
 		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number,
-		Invite: func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone, _ bool) (web.Invitation, error) {
-			return a.Invite(ctx, permit, program, phone)
-		},
+		Invite:        a.Invite,
+		LogCheckpoint: a.logCheckpoint, LogTile: a.logTile,
 	}
+}
+
+func (a *App) logCheckpoint(ctx context.Context) (string, error) {
+	cp, err := a.Log.Checkpoint(ctx)
+	return cp.Note, err
+}
+
+func (a *App) logTile(ctx context.Context, path string) ([]byte, error) {
+	level, n, width, err := audit.ParseTilePath(path)
+	if err != nil {
+		return nil, err
+	}
+	return a.Log.Tile(ctx, level, n, width)
 }
 
 // outbox is what a demo would have sent; nil in every other house.

@@ -115,11 +115,15 @@ func (h *closed) account(person yesline.PersonID) []audit.Entry {
 }
 
 // An operator who knows Bob's number does not become Bob: an invitation leads
-// to a claim, and what it leads to is an account of its own. Who was on a call
-// keeps it for themselves; who has an account keeps that.
+// to a claim, and to an account only by the code that was sent to the number.
+// Who was on a call before keeps it for themselves.
 func TestAnOperatorBecomesNobody(t *testing.T) {
 	t.Parallel()
 	h := newClosed(t)
+	if made, err := h.invite("+12025550102"); !errors.Is(err, web.NoCodes) || made != (web.Invitation{}) {
+		t.Errorf("inviting from a house that cannot send: %v", err)
+	}
+	h.canSend = true // the outbox keeps what nobody sends: nobody reads the code
 	bob := h.meet("+12025550102")
 	h.called(h.meet("+12025550101"), bob)
 	made, err := h.invite("+12025550102")
@@ -136,17 +140,26 @@ func TestAnOperatorBecomesNobody(t *testing.T) {
 	if _, err := h.Sessions.RedeemAny(t.Context(), made.Token, session.Client{}); !errors.Is(err, yesline.NotFound) {
 		t.Errorf("it works twice: %v", err)
 	}
-	// Nothing can be sent from this house, so the invitation is the proof: of a
-	// new account, and not of Bob's calls.
-	if _, err := h.resumeJoin(t.Context(), got.Claim); err != nil {
+	program, _, _, err := h.People.Claimed(t.Context(), got.Claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie, err := h.Sessions.BeginClaim(t.Context(), program, got.Claim, yesline.NewSecret([]byte("482910")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := h.finishJoin(t.Context(), cookie, nil, "", session.Client{}); !errors.Is(err, yesline.Denied) {
+		t.Errorf("an account without the code: %v", err)
+	}
+	if err := h.Sessions.ProveClaim(t.Context(), cookie, "482910"); err != nil {
 		t.Fatal(err)
 	}
 	person, err := h.People.Settle(t.Context(), got.Claim, h.known)
 	if err != nil || person == bob {
-		t.Errorf("the invited is %v (bob: %v), %v", person, person == bob, err)
+		t.Errorf("who proved the number is bob: %v, %v", person == bob, err)
 	}
 	if calls, _, err := h.Capture.Calls(t.Context(), person, "", 10); err != nil || len(calls) > 0 {
-		t.Errorf("the invited has %d calls, %v", len(calls), err)
+		t.Errorf("they have %d calls, %v", len(calls), err)
 	}
 }
 

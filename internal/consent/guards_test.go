@@ -118,7 +118,7 @@ func TestChoicesAreCountedForEach(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Agree(t.Context(), r.ann, r.program, cards(t).SHA256, nil, onPage()); !errors.Is(err, yesline.TooMany) {
+		if err := r.Agree(t.Context(), r.ann, r.program, cards(t).SHA256, map[consent.Purpose]bool{consent.Record: true, consent.Share: true}, onPage()); !errors.Is(err, yesline.TooMany) {
 			t.Errorf("ann's 51st of the day: got %v, want too many", err)
 		}
 		r.chooses(t, r.bob, true, true, false)

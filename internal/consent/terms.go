@@ -72,14 +72,17 @@ func mayChoose(hash string, choices map[Purpose]bool) error {
 func (c *Consent) agree(ctx context.Context, tx *db.Tx, person yesline.PersonID, program yesline.ProgramID, next Choice, ev Evidence) error {
 	now := time.Now()
 	var n, today int64
-	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(n), 0) FROM consent_terms WHERE person = $1`, string(person)).Scan(&n); err != nil {
+	var last Choice
+	err := tx.QueryRow(ctx, `SELECT n, record, share, license FROM consent_terms WHERE person = $1 ORDER BY n DESC LIMIT 1`, string(person)).
+		Scan(&n, &last.Record, &last.Share, &last.License)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM consent_terms WHERE person = $1 AND kept > $2`,
 		string(person), db.Millis(now.AddDate(0, 0, -1))).Scan(&today); err != nil {
 		return err
 	}
-	if today >= choicesADay {
+	if today >= choicesADay && !next.takesFrom(last) {
 		return fmt.Errorf("changes of mind on one day: %w", yesline.TooMany)
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO consent_terms (person, n, program, terms, record, share, license, channel, language, from_ms, to_ms, at_ms, kept)
@@ -88,11 +91,19 @@ func (c *Consent) agree(ctx context.Context, tx *db.Tx, person yesline.PersonID,
 		ev.Channel, ev.Language, ev.FromMillis, ev.ToMillis, ev.AtMillis, db.Millis(now)); err != nil {
 		return err
 	}
-	_, err := c.log.Record(ctx, tx, audit.Entry{Program: program, Actor: string(person), Verb: "terms.agreed", Object: string(person), Result: "done",
+	_, err = c.log.Record(ctx, tx, audit.Entry{Program: program, Actor: string(person), Verb: "terms.agreed", Object: string(person), Result: "done",
 		Detail: map[string]string{"sha256": next.Terms, "record": strconv.FormatBool(next.Record),
 			"share": strconv.FormatBool(next.Share), "license": strconv.FormatBool(next.License)},
 		Subjects: []yesline.PersonID{person}})
 	return err
+}
+
+// takesFrom reports whether a choice only takes back something of another: that
+// is never too much, and cannot go on for long.
+func (c Choice) takesFrom(last Choice) bool {
+	gives := c.Record && !last.Record || c.Share && !last.Share || c.License && !last.License
+	takes := last.Record && !c.Record || last.Share && !c.Share || last.License && !c.License
+	return takes && !gives
 }
 
 const choiceColumns = `terms, record, share, license, at_ms FROM consent_terms WHERE person = $1 ORDER BY n DESC`

@@ -258,6 +258,36 @@ func TestWhatIsNoAgreement(t *testing.T) {
 }
 
 // A switch that somebody flips all day fills no table.
+// A day of yes upon yes, by whoever holds the session, does not keep their owner
+// from taking it all back.
+func TestANoInTheTermsIsNeverTooMuch(t *testing.T) {
+	t.Parallel()
+	r := open(t, false)
+	hash := cards(t).SHA256
+	all := map[consent.Purpose]bool{consent.Record: true, consent.Share: true, consent.License: true}
+	for range 50 {
+		if err := r.Agree(t.Context(), r.ann, r.program, hash, all, onPage()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Agree(t.Context(), r.ann, r.program, hash, all, onPage()); !errors.Is(err, yesline.TooMany) {
+		t.Errorf("one more yes: got %v, want too many", err)
+	}
+	for _, some := range []map[consent.Purpose]bool{{consent.Record: true, consent.Share: true}, {consent.Record: true}, nil} {
+		if err := r.Agree(t.Context(), r.ann, r.program, hash, some, onPage()); err != nil {
+			t.Errorf("taking back: %v", err)
+		}
+	}
+	for name, next := range map[string]map[consent.Purpose]bool{"the same again": nil, "a yes": {consent.Share: true}} {
+		if err := r.Agree(t.Context(), r.ann, r.program, hash, next, onPage()); !errors.Is(err, yesline.TooMany) {
+			t.Errorf("%s: got %v, want too many", name, err)
+		}
+	}
+	if c, err := r.Choices(t.Context(), r.ann); err != nil || c.Record || c.Share || c.License {
+		t.Errorf("in the end: %+v, %v", c, err)
+	}
+}
+
 func TestChangesOfMindAreBounded(t *testing.T) {
 	t.Parallel()
 	r := open(t, false)

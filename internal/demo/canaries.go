@@ -149,7 +149,7 @@ func (c *cast) hire(ctx context.Context) error {
 }
 
 func (c *cast) appoint(ctx context.Context, by session.Principal, name string, role session.Kind, program yesline.ProgramID) (*colleague, error) {
-	id, token, err := c.d.Sessions.Appoint(ctx, by, role, program)
+	id, token, err := c.d.Sessions.Appoint(ctx, by, role, program, func(bool) error { return nil })
 	if err != nil {
 		return nil, fmt.Errorf("appointing the %s: %w", name, err)
 	}

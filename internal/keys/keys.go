@@ -289,13 +289,20 @@ func (k *Keys) OpenFor(ctx context.Context, program yesline.ProgramID, purpose s
 	return unwrap(key, bind("field", string(program), purpose, string(context)), sealed)
 }
 
-// MACFor is HMAC-SHA-256 under the program's key for that purpose (Index).
+// MACFor is HMAC-SHA-256 under the program's key for that purpose (Index), or
+// under one derived from it where the key itself seals (Session).
 func (k *Keys) MACFor(ctx context.Context, program yesline.ProgramID, purpose string, data []byte) ([]byte, error) {
 	key, err := k.fieldKey(ctx, program, purpose)
 	if err != nil {
 		return nil, err
 	}
-	mac := hmac.New(sha256.New, key.Bytes())
+	secret := key.Bytes()
+	if purpose != Index {
+		if secret, err = hkdf.Expand(sha256.New, secret, "yesline/fields/mac/v1", Size); err != nil {
+			return nil, err
+		}
+	}
+	mac := hmac.New(sha256.New, secret)
 	mac.Write(data)
 	return mac.Sum(nil), nil
 }

@@ -108,7 +108,7 @@ const sheetSize = 192 << 10
 // sheet gives room for a window, used before if there is some.
 func (p *Player) sheet(size int64) []byte {
 	if size > sheetSize {
-		return make([]byte, 0, size)
+		return make([]byte, 0, size+2*unitBytes) // render ends with whole units
 	}
 	if b, ok := p.sheets.Get().(*[sheetSize]byte); ok {
 		return b[:0]
@@ -130,21 +130,24 @@ func (p *Player) Done(window []byte) {
 func render(out []byte, s *vault.Second, n, from, to int64) []byte {
 	begin := Size(n) // where this second begins in the file
 	lo, hi := max(from-begin, 0), min(to-begin, BytesPerSecond)
-	if lo == 0 && hi == BytesPerSecond {
-		at := len(out)
-		out = slices.Grow(out, BytesPerSecond)[:at+BytesPerSecond]
-		sound((*[BytesPerSecond]byte)(out[at:]), s)
-		return out
+	first, last := lo/unitBytes, (hi-1)/unitBytes // only these units are written
+	at := len(out)
+	size := int(last+1-first) * unitBytes
+	out = slices.Grow(out, size)[:at+size]
+	sound(out[at:], s, int(first))
+	if skip := int(lo - first*unitBytes); skip > 0 {
+		copy(out[at:], out[at+skip:])
 	}
-	var pcm [BytesPerSecond]byte
-	sound(&pcm, s)
-	return append(out, pcm[lo:hi]...)
+	end := at + int(hi-lo)
+	clear(out[end:]) // Done wipes only what it gets
+	return out[:end]
 }
 
 // A second is 100 units of 10 ms.
 const (
 	units       = 100
 	unitSamples = audio.Rate / units
+	unitBytes   = 2 * unitSamples
 )
 
 // The 256 samples that a codec has, computed once. A codec that is not known
@@ -159,9 +162,10 @@ func every(c audio.Codec) *[256]uint16 {
 	return &table
 }
 
-// sound writes a second as PCM. What was not received is digital silence,
-// which a codec's own silence is not always.
-func sound(pcm *[BytesPerSecond]byte, s *vault.Second) {
+// sound writes whole units of a second as PCM, beginning with unit first. What
+// was not received is digital silence, which a codec's own silence is not
+// always.
+func sound(pcm []byte, s *vault.Second, first int) {
 	table := silent
 	switch s.Codec {
 	case audio.PCMU:
@@ -169,9 +173,9 @@ func sound(pcm *[BytesPerSecond]byte, s *vault.Second) {
 	case audio.PCMA:
 		table = aLaw
 	}
-	for unit := range units {
-		at := unit * unitSamples
-		out := pcm[2*at : 2*(at+unitSamples)]
+	for unit := first; len(pcm) >= unitBytes; unit++ {
+		out, at := pcm[:unitBytes], unit*unitSamples
+		pcm = pcm[unitBytes:]
 		if s.Present[unit/8]>>(unit%8)&1 == 0 || at >= len(s.Payload) {
 			clear(out)
 			continue
@@ -182,16 +186,21 @@ func sound(pcm *[BytesPerSecond]byte, s *vault.Second) {
 	}
 }
 
-// spell writes samples by their table, four at a time.
+// spell writes samples by their table, eight at a time.
 func spell(out, payload []byte, table *[256]uint16) {
-	for len(payload) >= 4 && len(out) >= 8 {
-		four := uint64(table[payload[0]]) | uint64(table[payload[1]])<<16 | uint64(table[payload[2]])<<32 | uint64(table[payload[3]])<<48
-		binary.LittleEndian.PutUint64(out, four)
-		payload, out = payload[4:], out[8:]
+	for len(payload) >= 8 && len(out) >= 16 {
+		eight := binary.LittleEndian.Uint64(payload)
+		binary.LittleEndian.PutUint64(out, four(uint32(eight), table))
+		binary.LittleEndian.PutUint64(out[8:], four(uint32(eight>>32), table))
+		payload, out = payload[8:], out[16:]
 	}
 	for i, b := range payload {
 		binary.LittleEndian.PutUint16(out[2*i:], table[b])
 	}
+}
+
+func four(bytes uint32, table *[256]uint16) uint64 {
+	return uint64(table[byte(bytes)]) | uint64(table[byte(bytes>>8)])<<16 | uint64(table[byte(bytes>>16)])<<32 | uint64(table[byte(bytes>>24)])<<48
 }
 
 // Peaks gives what the track's waveform is drawn from. yesline.NotFound until

@@ -98,16 +98,13 @@ func (t *Tickets) Issue(ctx context.Context, permit access.Permit, purpose, clie
 	if len(items) != 1 {
 		return "", time.Time{}, fmt.Errorf("a ticket for %d tracks: %w", len(items), yesline.Invalid)
 	}
-	its, ok := holderOf(permit.Who())
-	if !ok {
-		return "", time.Time{}, fmt.Errorf("a ticket for somebody without a session: %w", yesline.Denied)
-	}
 	now := time.Now().UnixMilli()
-	made := Ticket{purpose: code, holder: its, born: now, expires: now + TicketTime.Milliseconds(), client: client}
-	var known [2]bool
-	made.program, known[0] = idOf("prg", string(items[0].Program))
-	made.track, known[1] = idOf("trk", items[0].ID)
-	if known != [2]bool{true, true} {
+	made := Ticket{purpose: code, born: now, expires: now + TicketTime.Milliseconds(), client: client}
+	var known [3]bool
+	made.holder, known[0] = holderOf(permit.Who())
+	made.program, known[1] = idOf("prg", string(items[0].Program))
+	made.track, known[2] = idOf("trk", items[0].ID)
+	if known != [3]bool{true, true, true} {
 		return "", time.Time{}, fmt.Errorf("a ticket for what has no id: %w", yesline.Invalid)
 	}
 	v, k, err := t.signer(ctx, made.program)

@@ -67,8 +67,8 @@ type Claim struct {
 	Choices string // what they chose there, in the words of the caller
 }
 
-// Phone is a SIP phone of an account, as its owner sees it. Times are
-// milliseconds; Ended is 0 while it may be used.
+// Phone is a SIP phone of an account that may be used, as its owner sees it.
+// Times are milliseconds; Ended is always 0.
 type Phone struct {
 	ID             yesline.DeviceID
 	Username       string
@@ -80,6 +80,7 @@ const (
 	MaxSessions = 100 // live sessions; signing in once more ends the oldest
 	MaxPasskeys = 20
 	MaxKeys     = 50 // keys that have not ended
+	MaxPhones   = 20 // phones that have not ended
 	maxName     = 64 // bytes of the name of a passkey, a session or a key
 	maxDevice   = 64 // bytes of Client.Device
 )

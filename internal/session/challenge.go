@@ -80,9 +80,6 @@ func (s *Sessions) newChallenge(what ceremony, account string, handle []byte) []
 // The error is yesline.NotFound.
 func (s *Sessions) readChallenge(text string, what ceremony, account string) (handle []byte, err error) {
 	refused := fmt.Errorf("reading a challenge: %w", yesline.NotFound)
-	if len(text) > base64.RawURLEncoding.EncodedLen(challengeHead+maxHandle+sha256.Size) {
-		return nil, refused
-	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) < challengeHead+sha256.Size {
 		return nil, refused

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"yesline"
@@ -31,12 +32,17 @@ func (s *Sessions) BeginClaim(ctx context.Context, program yesline.ProgramID, cl
 	}
 	cookie, hash := newToken()
 	now := time.Now()
+	r := signup{hash: hash, state: codeSent, expires: db.Millis(now.Add(ClaimTime))}
+	r.ID, r.Program = claim, program
+	if r.mac, err = s.mark(ctx, string(program), r.parts()...); err != nil {
+		return "", fmt.Errorf("beginning a claim: %w", err)
+	}
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM signups WHERE expires < $1 OR claim = $2`, db.Millis(now), string(claim)); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO signups (cookie_hash, claim, program, code, tries, terms, choices, expires)
-			VALUES ($1, $2, $3, $4, 0, '', '', $5)`, hash, string(claim), string(program), mark, db.Millis(now.Add(ClaimTime)))
+		_, err := tx.Exec(ctx, `INSERT INTO signups (cookie_hash, claim, program, code, tries, state, terms, choices, expires, mac)
+			VALUES ($1, $2, $3, $4, 0, $5, '', '', $6, $7)`, r.hash, string(claim), string(program), mark, r.state, r.expires, r.mac)
 		return err
 	})
 	if err != nil {
@@ -48,27 +54,61 @@ func (s *Sessions) BeginClaim(ctx context.Context, program yesline.ProgramID, cl
 // ClaimOf is how far the holder of a claim's cookie is. The error is
 // yesline.NotFound when it is unknown or over.
 func (s *Sessions) ClaimOf(ctx context.Context, cookie string) (Claim, error) {
-	c, _, err := readClaim(ctx, s.content.QueryRow, cookie)
+	r, err := s.readClaim(ctx, s.content.QueryRow, cookie)
 	if err != nil {
 		return Claim{}, fmt.Errorf("looking up a claim: %w", err)
 	}
-	return c, nil
+	return r.Claim, nil
 }
 
-func readClaim(ctx context.Context, row func(context.Context, string, ...any) *sql.Row, cookie string) (c Claim, code string, err error) {
+// signup is a claim as it lies in the table. The mark is over all but the code,
+// which has a mark of its own, and the tries.
+type signup struct {
+	Claim
+	hash, code, state string
+	expires           int64
+	mac               string
+}
+
+// The states of a signup.
+const (
+	codeSent  = "asked"
+	codeShown = "proven"
+)
+
+func (r signup) parts() []string {
+	return []string{"signup", r.hash, string(r.ID), string(r.Program), r.state, r.Terms, r.Choices, strconv.FormatInt(r.expires, 10)}
+}
+
+func (s *Sessions) readClaim(ctx context.Context, row func(context.Context, string, ...any) *sql.Row, cookie string) (r signup, err error) {
 	if len(cookie) != tokenLength {
-		return Claim{}, "", yesline.NotFound
+		return signup{}, yesline.NotFound
 	}
-	err = row(ctx, `SELECT claim, program, code, terms, choices FROM signups WHERE cookie_hash = $1 AND expires > $2`,
-		hashOf(cookie), db.Millis(time.Now())).Scan(&c.ID, &c.Program, &code, &c.Terms, &c.Choices)
+	r.hash = hashOf(cookie)
+	err = row(ctx, `SELECT claim, program, code, state, terms, choices, expires, mac FROM signups WHERE cookie_hash = $1 AND expires > $2`,
+		r.hash, db.Millis(time.Now())).Scan(&r.ID, &r.Program, &r.code, &r.state, &r.Terms, &r.Choices, &r.expires, &r.mac)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = yesline.NotFound
 	}
-	if err != nil {
-		return Claim{}, "", err
+	if err == nil {
+		err = s.checkMark(ctx, r.mac, string(r.Program), r.parts()...)
 	}
-	c.Proven = code == ""
-	return c, code, nil
+	if err != nil {
+		return signup{}, err
+	}
+	r.Proven = r.state == codeShown
+	return r, nil
+}
+
+// keep writes a step of a signup down, under a new mark.
+func (s *Sessions) keep(ctx context.Context, tx *db.Tx, r signup) error {
+	mac, err := s.mark(ctx, string(r.Program), r.parts()...)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `UPDATE signups SET code = $1, state = $2, terms = $3, choices = $4, mac = $5 WHERE claim = $6 AND cookie_hash = $7`,
+		r.code, r.state, r.Terms, r.Choices, mac, string(r.ID), r.hash)
+	return err
 }
 
 // ProveClaim checks the code that somebody read in the message to the number.
@@ -95,22 +135,22 @@ func (s *Sessions) ProveClaim(ctx context.Context, cookie, code string) error {
 // tryCode counts a try and gives its outcome beside the error of the database,
 // so that the count of a wrong one is kept.
 func (s *Sessions) tryCode(ctx context.Context, tx *db.Tx, cookie, code string) (outcome, err error) {
-	c, mark, err := readClaim(ctx, tx.QueryRow, cookie)
-	if err != nil || c.Proven {
+	r, err := s.readClaim(ctx, tx.QueryRow, cookie)
+	if err != nil || r.Proven {
 		return nil, err
 	}
-	given, err := s.codeMark(ctx, string(c.Program), string(c.ID), code)
+	given, err := s.codeMark(ctx, string(r.Program), string(r.ID), code)
 	if err != nil {
 		return nil, err
 	}
-	if hmac.Equal([]byte(given), []byte(mark)) {
-		_, err := tx.Exec(ctx, `UPDATE signups SET code = '' WHERE claim = $1 AND cookie_hash = $2`, string(c.ID), hashOf(cookie))
+	if hmac.Equal([]byte(given), []byte(r.code)) {
+		r.code, r.state = "", codeShown
+		return nil, s.keep(ctx, tx, r)
+	}
+	if _, err := tx.Exec(ctx, `UPDATE signups SET tries = tries + 1 WHERE claim = $1 AND cookie_hash = $2`, string(r.ID), r.hash); err != nil {
 		return nil, err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE signups SET tries = tries + 1 WHERE claim = $1 AND cookie_hash = $2`, string(c.ID), hashOf(cookie)); err != nil {
-		return nil, err
-	}
-	n, err := tx.Exec(ctx, `DELETE FROM signups WHERE claim = $1 AND tries >= $2`, string(c.ID), claimTries)
+	n, err := tx.Exec(ctx, `DELETE FROM signups WHERE claim = $1 AND tries >= $2`, string(r.ID), claimTries)
 	if n > 0 {
 		return yesline.NotFound, err
 	}
@@ -125,16 +165,15 @@ func (s *Sessions) AgreeClaim(ctx context.Context, cookie, termsHash, choices st
 		return fmt.Errorf("agreeing needs the hash of the terms and short choices: %w", yesline.Invalid)
 	}
 	err := s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		c, _, err := readClaim(ctx, tx.QueryRow, cookie)
-		if err == nil && !c.Proven {
+		r, err := s.readClaim(ctx, tx.QueryRow, cookie)
+		if err == nil && !r.Proven {
 			err = yesline.Denied
 		}
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE signups SET terms = $1, choices = $2 WHERE claim = $3 AND cookie_hash = $4`,
-			termsHash, choices, string(c.ID), hashOf(cookie))
-		return err
+		r.Terms, r.Choices = termsHash, choices
+		return s.keep(ctx, tx, r)
 	})
 	if err != nil {
 		return fmt.Errorf("agreeing to the terms: %w", err)
@@ -146,6 +185,7 @@ func (s *Sessions) AgreeClaim(ctx context.Context, cookie, termsHash, choices st
 // RegisterOptions for "", a session and ten recovery codes, in one transaction
 // that ends the claim. The person must be of the claim's program and have no
 // passkey (yesline.Conflict); number and terms must be done (yesline.Denied).
+// Every other way in that the person had ends: whoever held one stays out.
 func (s *Sessions) Join(ctx context.Context, cookie string, program yesline.ProgramID, person yesline.PersonID, credentialJSON []byte, name string, from Client) (
 	sessionCookie string, who Principal, codes []string, err error) {
 	if program == "" || person == "" || !isName(name) {
@@ -159,7 +199,7 @@ func (s *Sessions) Join(ctx context.Context, cookie string, program yesline.Prog
 	p := Principal{kind: Person, name: string(person), program: program}
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		now := time.Now()
-		if err := endClaim(ctx, tx, cookie, program); err != nil {
+		if err := s.endClaim(ctx, tx, cookie, program); err != nil {
 			return err
 		}
 		var has bool
@@ -172,6 +212,9 @@ func (s *Sessions) Join(ctx context.Context, cookie string, program yesline.Prog
 		}
 		if err := spend(ctx, tx, challenge, now); err != nil {
 			return yesline.Invalid
+		}
+		if err := closeAccount(ctx, tx, p.name, db.Millis(now)); err != nil {
+			return err
 		}
 		if err := s.putPasskey(ctx, tx, p, r); err != nil {
 			return err
@@ -191,14 +234,14 @@ func (s *Sessions) Join(ctx context.Context, cookie string, program yesline.Prog
 }
 
 // endClaim takes a claim whose steps are done.
-func endClaim(ctx context.Context, tx *db.Tx, cookie string, program yesline.ProgramID) error {
-	c, _, err := readClaim(ctx, tx.QueryRow, cookie)
+func (s *Sessions) endClaim(ctx context.Context, tx *db.Tx, cookie string, program yesline.ProgramID) error {
+	r, err := s.readClaim(ctx, tx.QueryRow, cookie)
 	if err != nil {
 		return err
 	}
-	if !c.Proven || c.Terms == "" || c.Program != program {
+	if !r.Proven || r.Terms == "" || r.Program != program {
 		return yesline.Denied
 	}
-	_, err = tx.Exec(ctx, `DELETE FROM signups WHERE claim = $1 AND cookie_hash = $2`, string(c.ID), hashOf(cookie))
+	_, err = tx.Exec(ctx, `DELETE FROM signups WHERE claim = $1 AND cookie_hash = $2`, string(r.ID), r.hash)
 	return err
 }

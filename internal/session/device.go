@@ -28,10 +28,17 @@ func (d Device) principal() Principal {
 	return Principal{kind: Person, name: string(d.Person), program: d.Program}
 }
 
-// storedDevice is a Device with its sealed HA1.
+// storedDevice is a Device with its user name and sealed HA1.
 type storedDevice struct {
 	Device
-	ha1 []byte
+	username string
+	ha1      []byte
+}
+
+// bound is what the sealed HA1 opens with: so nobody who can only write the
+// table gives a phone to another person or a password to another phone.
+func (d storedDevice) bound() []byte {
+	return joined([]string{"device", string(d.ID), string(d.Program), string(d.Person), d.username})
 }
 
 // ha1 are the hashes of username, realm and password (RFC 7616 section 3.4.2).
@@ -73,13 +80,21 @@ func randomWord(bytes int) string {
 
 // AddDevice gives a person a SIP phone: a random user name, and a password of
 // 128 random bits that is shown once and not kept. MD5 (RFC 2617, broken but
-// all that some phones speak) is answered only for a device added with md5.
+// all that some phones speak) is answered only for a device added with md5. The
+// error is yesline.TooMany for the twenty-first.
 func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, person yesline.PersonID, md5Too bool) (Device, string, yesline.Secret, error) {
 	d, err := s.newDevice(ctx, program, person, md5Too)
 	if err != nil {
 		return Device{}, "", yesline.Secret{}, err
 	}
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var have int
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM devices WHERE person = $1 AND ended = 0`, string(person)).Scan(&have); err != nil {
+			return err
+		}
+		if have >= MaxPhones {
+			return yesline.TooMany
+		}
 		if err := d.insert(ctx, tx); err != nil {
 			return err
 		}
@@ -95,7 +110,6 @@ func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, per
 // newDevice is a device with what its phone is told, before it is stored.
 type newDevice struct {
 	storedDevice
-	username string
 	password yesline.Secret
 }
 
@@ -103,7 +117,6 @@ func (s *Sessions) newDevice(ctx context.Context, program yesline.ProgramID, per
 	if program == "" || person == "" {
 		return newDevice{}, fmt.Errorf("a device belongs to a person of a program: %w", yesline.Invalid)
 	}
-	d := Device{yesline.NewDeviceID(), program, person}
 	prefix := shaPrefix
 	if md5Too {
 		prefix = md5Prefix
@@ -116,11 +129,13 @@ func (s *Sessions) newDevice(ctx context.Context, program yesline.ProgramID, per
 		weak := md5.Sum(a1)
 		plain = append(plain, weak[:]...)
 	}
-	sealed, err := s.sealing.Seal(ctx, program, []byte(d.ID), plain)
+	d := newDevice{storedDevice{Device{yesline.NewDeviceID(), program, person}, username, nil}, yesline.NewSecret([]byte(password))}
+	sealed, err := s.sealing.Seal(ctx, program, d.bound(), plain)
 	if err != nil {
 		return newDevice{}, fmt.Errorf("sealing a device's password: %w", err)
 	}
-	return newDevice{storedDevice{d, sealed}, username, yesline.NewSecret([]byte(password))}, nil
+	d.ha1 = sealed
+	return d, nil
 }
 
 func (d newDevice) insert(ctx context.Context, tx *db.Tx) error {
@@ -133,16 +148,15 @@ func (d newDevice) insert(ctx context.Context, tx *db.Tx) error {
 // error is yesline.NotFound if that person has no such device in use.
 func (s *Sessions) EndDevice(ctx context.Context, person yesline.PersonID, id yesline.DeviceID) error {
 	err := s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		changed, err := tx.Exec(ctx, `UPDATE devices SET ended = $1 WHERE id = $2 AND person = $3 AND ended = 0`,
-			db.Millis(time.Now()), string(id), string(person))
-		if err == nil && changed == 0 {
+		p := Principal{kind: Person, name: string(person)}
+		err := tx.QueryRow(ctx, `SELECT program FROM devices WHERE id = $1 AND person = $2 AND ended = 0`, string(id), string(person)).Scan(&p.program)
+		if errors.Is(err, sql.ErrNoRows) {
 			err = yesline.NotFound
 		}
 		if err != nil {
 			return err
 		}
-		p := Principal{kind: Person, name: string(person)}
-		if err := tx.QueryRow(ctx, `SELECT program FROM devices WHERE id = $1 AND person = $2`, string(id), string(person)).Scan(&p.program); err != nil {
+		if err := endDevices(ctx, tx, string(person), string(id), db.Millis(time.Now())); err != nil {
 			return err
 		}
 		return s.tell(ctx, tx, detailed(told("phone-ended", p, p.program, person), "device", string(id)))
@@ -153,10 +167,23 @@ func (s *Sessions) EndDevice(ctx context.Context, person yesline.PersonID, id ye
 	return nil
 }
 
-// DevicesOf lists the SIP phones of an account, newest first, with those that
-// ended: at most 100.
+// endDevices ends a person's phone, or all with id "". Of their rows one stays
+// whatever ends, without its secret: Invite must know that there was a phone.
+func endDevices(ctx context.Context, tx *db.Tx, person, id string, now int64) error {
+	if _, err := tx.Exec(ctx, `UPDATE devices SET ended = $1, ha1 = $2 WHERE person = $3 AND (id = $4 OR $4 = '')`,
+		now, []byte{}, person, id); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM devices WHERE person = $1 AND ended <> 0
+		AND id <> (SELECT MAX(id) FROM devices WHERE person = $1)`, person)
+	return err
+}
+
+// DevicesOf lists the SIP phones of an account that have not ended, newest
+// first.
 func (s *Sessions) DevicesOf(ctx context.Context, account string) ([]Phone, error) {
-	rows, err := s.content.Query(ctx, `SELECT id, username, created, ended FROM devices WHERE person = $1 ORDER BY created DESC, id LIMIT 100`, account)
+	rows, err := s.content.Query(ctx, `SELECT id, username, created FROM devices
+		WHERE person = $1 AND ended = 0 ORDER BY created DESC, id LIMIT $2`, account, MaxPhones)
 	if err != nil {
 		return nil, fmt.Errorf("listing phones: %w", err)
 	}
@@ -164,7 +191,7 @@ func (s *Sessions) DevicesOf(ctx context.Context, account string) ([]Phone, erro
 	all := []Phone{}
 	for rows.Next() {
 		var p Phone
-		if err := rows.Scan(&p.ID, &p.Username, &p.Created, &p.Ended); err != nil {
+		if err := rows.Scan(&p.ID, &p.Username, &p.Created); err != nil {
 			return nil, fmt.Errorf("listing phones: %w", err)
 		}
 		all = append(all, p)
@@ -174,11 +201,11 @@ func (s *Sessions) DevicesOf(ctx context.Context, account string) ([]Phone, erro
 
 // device finds a device in use by its user name; false when there is none.
 func (s *Sessions) device(ctx context.Context, username string) (storedDevice, bool, error) {
-	return s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, ha1 FROM devices WHERE username = $1 AND ended = 0`, username))
+	return s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, username, ha1 FROM devices WHERE username = $1 AND ended = 0`, username))
 }
 
 func (s *Sessions) scanDevice(row *sql.Row) (d storedDevice, found bool, err error) {
-	err = row.Scan(&d.ID, &d.Program, &d.Person, &d.ha1)
+	err = row.Scan(&d.ID, &d.Program, &d.Person, &d.username, &d.ha1)
 	if errors.Is(err, sql.ErrNoRows) {
 		return storedDevice{}, false, nil
 	}
@@ -188,7 +215,7 @@ func (s *Sessions) scanDevice(row *sql.Row) (d storedDevice, found bool, err err
 // findDecoy picks any device, so that an unknown user costs an opening too.
 // While there is no device there is nobody to find out about.
 func (s *Sessions) findDecoy(ctx context.Context) error {
-	d, found, err := s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, ha1 FROM devices ORDER BY id LIMIT 1`))
+	d, found, err := s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, username, ha1 FROM devices WHERE ended = 0 ORDER BY id LIMIT 1`))
 	if err != nil {
 		return fmt.Errorf("reading the devices: %w", err)
 	}
@@ -201,7 +228,7 @@ func (s *Sessions) findDecoy(ctx context.Context) error {
 
 // open unseals a device's HA1. This is the one place that does.
 func (s *Sessions) open(ctx context.Context, d storedDevice) (h ha1, err error) {
-	plain, err := s.sealing.Open(ctx, d.Program, []byte(d.ID), d.ha1)
+	plain, err := s.sealing.Open(ctx, d.Program, d.bound(), d.ha1)
 	if err != nil {
 		return ha1{}, fmt.Errorf("opening a device's password: %w", err)
 	}

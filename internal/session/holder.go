@@ -16,7 +16,7 @@ type Holder struct {
 
 // Holders tells whose the passkeys, sessions, keys or phones ("passkey",
 // "session", "key", "device") with these ids are: at most 500. What is absent
-// is left out; what has ended is not.
+// is left out.
 func (s *Sessions) Holders(ctx context.Context, kind string, ids []string) (map[string]Holder, error) {
 	of, known := map[string]string{
 		"passkey": `SELECT id, account, program FROM passkeys`,

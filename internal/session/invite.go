@@ -54,12 +54,14 @@ func (s *Sessions) Invite(ctx context.Context, by Principal, program yesline.Pro
 	return Invitation{token, d.username, d.password}, nil
 }
 
-// isKnown is so for whoever has or had a way in. Old links and sessions go, the
-// rows of devices stay: an invitation is remembered by its phone.
+// isKnown is so for whoever has or had a way in. Old links and sessions go, a
+// row of a device stays: an invitation is remembered by its phone.
 func isKnown(ctx context.Context, tx *db.Tx, person yesline.PersonID) (known bool, err error) {
 	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM links WHERE person = $1)
 		OR EXISTS (SELECT 1 FROM sessions WHERE person = $1)
 		OR EXISTS (SELECT 1 FROM devices WHERE person = $1)
-		OR EXISTS (SELECT 1 FROM passkeys WHERE account = $1)`, string(person)).Scan(&known)
+		OR EXISTS (SELECT 1 FROM passkeys WHERE account = $1)
+		OR EXISTS (SELECT 1 FROM recovery_codes WHERE account = $1)
+		OR EXISTS (SELECT 1 FROM api_keys WHERE account = $1)`, string(person)).Scan(&known)
 	return known, err
 }

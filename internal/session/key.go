@@ -83,11 +83,11 @@ func allOf(words []string, ok func(string) bool) bool {
 }
 
 func (s *Sessions) putKey(ctx context.Context, tx *db.Tx, r keyRow, now time.Time) (err error) {
-	if _, err := tx.Exec(ctx, `DELETE FROM api_keys WHERE account = $1 AND expires < $2`, r.account, db.Millis(now)); err != nil {
+	if _, err := tx.Exec(ctx, `DELETE FROM api_keys WHERE expires < $1`, db.Millis(now)); err != nil {
 		return err
 	}
 	var have int
-	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM api_keys WHERE account = $1 AND ended = 0`, r.account).Scan(&have); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM api_keys WHERE account = $1`, r.account).Scan(&have); err != nil {
 		return err
 	}
 	if have >= MaxKeys {
@@ -96,16 +96,16 @@ func (s *Sessions) putKey(ctx context.Context, tx *db.Tx, r keyRow, now time.Tim
 	if r.mac, err = s.mark(ctx, r.program, r.parts()...); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, key_hash, account, kind, program, name, scopes, created, used, expires, ended, mac)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, $10)`,
+	_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, key_hash, account, kind, program, name, scopes, created, used, expires, mac)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10)`,
 		r.id, r.hash, r.account, r.kind, r.program, r.name, r.scopes, r.created, r.expires, r.mac)
 	return err
 }
 
-// KeysOf lists an account's keys that have not ended, newest first.
+// KeysOf lists an account's keys that may be used, newest first.
 func (s *Sessions) KeysOf(ctx context.Context, account string) ([]Key, error) {
 	rows, err := s.content.Query(ctx, `SELECT id, name, scopes, created, used, expires FROM api_keys
-		WHERE account = $1 AND ended = 0 AND expires > $2 ORDER BY created DESC, id LIMIT $3`, account, db.Millis(time.Now()), MaxKeys)
+		WHERE account = $1 AND expires > $2 ORDER BY created DESC, id LIMIT $3`, account, db.Millis(time.Now()), MaxKeys)
 	if err != nil {
 		return nil, fmt.Errorf("listing API keys: %w", err)
 	}
@@ -127,8 +127,7 @@ func (s *Sessions) EndKey(ctx context.Context, who Principal, id yesline.KeyID) 
 		return fmt.Errorf("ending a key of nobody's account: %w", yesline.Denied)
 	}
 	err := s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE api_keys SET ended = $1, mac = '' WHERE id = $2 AND account = $3 AND ended = 0`,
-			db.Millis(time.Now()), string(id), who.name)
+		n, err := tx.Exec(ctx, `DELETE FROM api_keys WHERE id = $1 AND account = $2`, string(id), who.name)
 		if err == nil && n == 0 {
 			err = yesline.NotFound
 		}
@@ -147,7 +146,8 @@ func (s *Sessions) EndKey(ctx context.Context, who Principal, id yesline.KeyID) 
 }
 
 // WhoKey is who asks by an API key: its maker, with no more than its scopes.
-// The error is yesline.NotFound when the key is unknown, ended or too old.
+// The error is yesline.NotFound when the key is unknown or too old, and when its
+// maker does not work here any more.
 func (s *Sessions) WhoKey(ctx context.Context, bearer string) (Principal, error) {
 	if len(bearer) != len(keyPrefix)+tokenLength || !strings.HasPrefix(bearer, keyPrefix) {
 		return Principal{}, fmt.Errorf("looking up an API key: %w", yesline.NotFound)
@@ -177,17 +177,16 @@ func (s *Sessions) whoKey(ctx context.Context, sum [sha256.Size]byte, where, val
 	if err != nil {
 		return Principal{}, fmt.Errorf("looking up an API key: %w", err)
 	}
-	e = s.remember(ctx, sum, e, WatchKey(e.who.key), func(ctx context.Context) (*seen, error) { return s.readKey(ctx, where, value) })
+	e = s.remember(ctx, sum, e, func(ctx context.Context) (*seen, error) { return s.readKey(ctx, where, value) })
 	s.use(ctx, e, now)
 	return e.who, nil
 }
 
 func (s *Sessions) readKey(ctx context.Context, where, value string) (*seen, error) {
 	var r keyRow
-	var ended int64
-	err := s.content.QueryRow(ctx, `SELECT id, key_hash, account, kind, program, scopes, created, used, expires, ended, mac FROM api_keys WHERE `+where, value).
-		Scan(&r.id, &r.hash, &r.account, &r.kind, &r.program, &r.scopes, &r.created, &r.used, &r.expires, &ended, &r.mac)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && ended != 0 {
+	err := s.content.QueryRow(ctx, `SELECT id, key_hash, account, kind, program, scopes, created, used, expires, mac FROM api_keys WHERE `+where, value).
+		Scan(&r.id, &r.hash, &r.account, &r.kind, &r.program, &r.scopes, &r.created, &r.used, &r.expires, &r.mac)
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, yesline.NotFound
 	}
 	if err != nil {
@@ -199,5 +198,5 @@ func (s *Sessions) readKey(ctx context.Context, where, value string) (*seen, err
 	e := &seen{ends: r.expires, who: Principal{kind: Kind(r.kind), name: r.account, program: yesline.ProgramID(r.program),
 		key: yesline.KeyID(r.id), scopes: r.scopes}}
 	e.last.Store(r.used)
-	return e, nil
+	return e, s.works(ctx, s.content.QueryRow, e.who)
 }

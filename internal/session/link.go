@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -109,9 +108,8 @@ func (s *Sessions) RedeemAny(ctx context.Context, token string, from Client) (Re
 }
 
 func (s *Sessions) redeem(ctx context.Context, token string, from Client, claims bool) (got Redeemed, err error) {
-	refused := fmt.Errorf("signing in by a link: %w", yesline.NotFound)
 	if len(token) != tokenLength {
-		return Redeemed{}, refused
+		return Redeemed{}, fmt.Errorf("signing in by a link: %w", yesline.NotFound)
 	}
 	now := time.Now()
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -136,9 +134,6 @@ func (s *Sessions) redeem(ctx context.Context, token string, from Client, claims
 		}
 		return s.tell(ctx, tx, told("signed-in", got.Who, got.Who.program, got.Who.Person()))
 	})
-	if errors.Is(err, yesline.NotFound) {
-		return Redeemed{}, refused
-	}
 	if err != nil {
 		return Redeemed{}, fmt.Errorf("signing in by a link: %w", err)
 	}

@@ -14,6 +14,12 @@ import (
 
 // mark is the MAC of a row that lets somebody in, or "" in a house without
 // Sealing.MAC. The first part names the table, so that no row is another's.
+//
+// A mark says that we made a row, and not that it is the newest: whoever can
+// write the database can put back a row that they saw before it ended, mark and
+// all. For staff that is not enough, because their row in staff, whose end is
+// under its mark, is looked at too; who put that one back as well would be in.
+// For a person nothing but the log tells: it has the end, and the reads after.
 func (s *Sessions) mark(ctx context.Context, program string, parts ...string) (string, error) {
 	if s.sealing.MAC == nil {
 		return "", nil

@@ -87,7 +87,7 @@ func (s *Sessions) freshen(ctx context.Context, tx *db.Tx, who Principal, now ti
 	if r.mac, err = s.mark(ctx, r.program, r.parts()...); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE sessions SET proved = $1, mac = $2 WHERE id = $3 AND account = $4`, r.proved, r.mac, r.id, who.name); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE sessions SET proved = $1, mac = $2 WHERE id = $3`, r.proved, r.mac, r.id); err != nil {
 		return err
 	}
 	return tx.Touch(ctx, Watch(who.session))

@@ -56,6 +56,7 @@ func TestSessionsAreListedNamedAndEndedByTheirOwner(t *testing.T) {
 		h.doesNotKnow(second)
 		h.knows(first)
 		is(t, "ending it again", h.EndSession(t.Context(), ann, phone.Session()), yesline.NotFound)
+		is(t, "naming what ended", h.NameSession(t.Context(), ann, phone.Session(), "x"), yesline.NotFound)
 		third, _ := h.comesIn(a)
 		fourth, _ := h.comesIn(a)
 		h.knows(third)
@@ -127,12 +128,14 @@ func TestTheHundredAndFirstSessionEndsTheOldest(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *house) {
 		var cookies []string
 		var ann Principal
+		bobs, _ := h.signIn(h.bob) // older than all of ann's
 		for range MaxSessions + 50 {
 			time.Sleep(time.Second)
 			cookie, who := h.signIn(h.ann)
 			cookies, ann = append(cookies, cookie), who
 		}
 		other, _ := h.signIn(h.bob)
+		h.knows(bobs)
 		for i, c := range cookies {
 			if i < 50 {
 				h.doesNotKnow(c)
@@ -144,6 +147,11 @@ func TestTheHundredAndFirstSessionEndsTheOldest(t *testing.T) {
 		if all := h.open(ann); len(all) != MaxSessions || !all[0].Current {
 			t.Errorf("%d sessions are left, want %d with the new one first", len(all), MaxSessions)
 		}
+		for range MaxSessions {
+			_, who := h.signIn(h.bob)
+			is(t, "signing out", h.End(t.Context(), who), nil)
+		}
+		h.knows(other) // the ended ones do not count
 	})
 }
 
@@ -383,6 +391,9 @@ func TestKeysAreBoundedAndEnd(t *testing.T) {
 		}
 		_, _, err := h.MakeKey(t.Context(), ann, "x", []string{"list"}, time.Hour)
 		is(t, "one too many", err, yesline.TooMany)
+		_, _, bob, _ := h.joins(h.bob)
+		_, _, err = h.MakeKey(t.Context(), bob, "x", []string{"list"}, time.Hour)
+		is(t, "bob's first", err, nil)
 		time.Sleep(ProofTime)
 		_, _, err = h.MakeKey(t.Context(), h.knows(cookie), "x", []string{"list"}, time.Hour)
 		is(t, "with an old proof", err, yesline.Stale)
@@ -420,6 +431,10 @@ func TestPhonesAreListed(t *testing.T) {
 		told := h.records(new(atomic.Bool))
 		phone := h.addPhone(h.ann, false)
 		h.addPhone(h.bob, false)
+		_, _, _, err := h.AddDevice(t.Context(), "", h.ann, false)
+		is(t, "a phone of no program", err, yesline.Invalid)
+		_, _, _, err = h.AddDevice(t.Context(), h.program, "", false)
+		is(t, "a phone of nobody", err, yesline.Invalid)
 		all, err := h.DevicesOf(t.Context(), string(h.ann))
 		if err != nil || len(all) != 1 || all[0].Username != phone.username || all[0].Created == 0 || all[0].Ended != 0 {
 			t.Fatalf("ann's phones are %+v, %v", all, err)
@@ -427,7 +442,7 @@ func TestPhonesAreListed(t *testing.T) {
 		if err := h.EndDevice(t.Context(), h.ann, all[0].ID); err != nil {
 			t.Fatal(err)
 		}
-		if all, err = h.DevicesOf(t.Context(), string(h.ann)); err != nil || len(all) != 1 || all[0].Ended == 0 {
+		if all, err = h.DevicesOf(t.Context(), string(h.ann)); err != nil || len(all) != 0 {
 			t.Errorf("afterwards they are %+v, %v", all, err)
 		}
 		es := told()

@@ -260,8 +260,8 @@ func (s *Sessions) putPasskey(ctx context.Context, tx *db.Tx, p Principal, r pas
 }
 
 // AddPasskey gives who a further passkey, from the reply to RegisterOptions.
-// Whoever has one already must have proved within ProofTime that it is them
-// (yesline.Stale). A reply that is wrong, late or used is yesline.Invalid; a
+// Whoever has one already, or a recovery code, must have proved within ProofTime
+// that it is them (yesline.Stale). A reply that is wrong, late or used is yesline.Invalid; a
 // passkey that is known is yesline.Conflict; the twenty-first is yesline.TooMany.
 func (s *Sessions) AddPasskey(ctx context.Context, who Principal, name string, credentialJSON []byte) (Passkey, error) {
 	if who.Account() == "" || who.session == "" {
@@ -280,11 +280,12 @@ func (s *Sessions) AddPasskey(ctx context.Context, who Principal, name string, c
 		if err := alive(ctx, tx, who, now); err != nil {
 			return err
 		}
-		var have int
-		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM passkeys WHERE account = $1`, who.name).Scan(&have); err != nil {
+		var have, codes int
+		if err := tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM passkeys WHERE account = $1), (SELECT COUNT(*) FROM recovery_codes WHERE account = $1)`,
+			who.name).Scan(&have, &codes); err != nil {
 			return err
 		}
-		if have > 0 && !who.Fresh() {
+		if have+codes > 0 && !who.Fresh() {
 			return yesline.Stale
 		}
 		if have >= MaxPasskeys {
@@ -369,8 +370,8 @@ func (got *shown) use(ctx context.Context, tx *db.Tx, now time.Time) error {
 	if err := spend(ctx, tx, got.challenge, now); err != nil {
 		return err
 	}
-	n, err := tx.Exec(ctx, `UPDATE passkeys SET sign_count = $1, flags = $2, used = $3 WHERE id = $4 AND account = $5 AND sign_count = $6`,
-		int64(got.newCount), got.newFlags, db.Millis(now), got.id, got.account, int64(got.count))
+	n, err := tx.Exec(ctx, `UPDATE passkeys SET sign_count = $1, flags = $2, used = $3 WHERE id = $4 AND sign_count = $5`,
+		int64(got.newCount), got.newFlags, db.Millis(now), got.id, int64(got.count))
 	if err == nil && n != 1 {
 		err = yesline.NotFound
 	}
@@ -396,7 +397,6 @@ func (s *Sessions) refuseCopied(ctx context.Context, got shown) error {
 // another origin, a challenge that is late, used or not ours. A passkey whose
 // counter goes back is refused, and its owner is told.
 func (s *Sessions) SignIn(ctx context.Context, credentialJSON []byte, from Client) (cookie string, who Principal, err error) {
-	refused := fmt.Errorf("signing in by a passkey: %w", yesline.NotFound)
 	got, err := s.asserted(ctx, credentialJSON, func(challenge, _ string) error {
 		_, err := s.readChallenge(challenge, signingIn, "")
 		return err
@@ -408,7 +408,7 @@ func (s *Sessions) SignIn(ctx context.Context, credentialJSON []byte, from Clien
 		if err := s.refuseCopied(ctx, got); err != nil && !errors.Is(err, yesline.NotFound) {
 			return "", Principal{}, fmt.Errorf("telling of a copied passkey: %w", err)
 		}
-		return "", Principal{}, refused
+		return "", Principal{}, fmt.Errorf("signing in by a copied passkey: %w", yesline.NotFound)
 	}
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		now := time.Now()
@@ -420,9 +420,6 @@ func (s *Sessions) SignIn(ctx context.Context, credentialJSON []byte, from Clien
 		}
 		return s.tell(ctx, tx, detailed(told("signed-in", who, who.program, who.Person()), "passkey", got.id))
 	})
-	if errors.Is(err, yesline.NotFound) {
-		return "", Principal{}, refused
-	}
 	if err != nil {
 		return "", Principal{}, fmt.Errorf("signing in by a passkey: %w", err)
 	}
@@ -434,9 +431,6 @@ func (s *Sessions) SignIn(ctx context.Context, credentialJSON []byte, from Clien
 // yesline.Denied.
 func (s *Sessions) Prove(ctx context.Context, who Principal, credentialJSON []byte) (Principal, error) {
 	refused := fmt.Errorf("proving once more who it is: %w", yesline.Denied)
-	if who.Account() == "" || who.session == "" {
-		return Principal{}, refused
-	}
 	got, err := s.asserted(ctx, credentialJSON, func(challenge, account string) error {
 		if account != who.name {
 			return yesline.NotFound
@@ -529,12 +523,19 @@ func (s *Sessions) RemovePasskey(ctx context.Context, who Principal, id yesline.
 	return nil
 }
 
-// HasAccount reports whether a person can sign in by themselves: they have a
-// passkey, and not only a link.
+// HasAccount reports whether a person can sign in or call by any way that works
+// now: a passkey, a recovery code, a session, an API key, a phone or a link.
 func (s *Sessions) HasAccount(ctx context.Context, person yesline.PersonID) (has bool, err error) {
-	err = s.content.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM passkeys WHERE account = $1)`, string(person)).Scan(&has)
+	now := time.Now()
+	err = s.content.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM passkeys WHERE account = $1)
+		OR EXISTS (SELECT 1 FROM recovery_codes WHERE account = $1)
+		OR EXISTS (SELECT 1 FROM sessions WHERE account = $1 AND ended = 0 AND expires > $2 AND seen > $3)
+		OR EXISTS (SELECT 1 FROM api_keys WHERE account = $1 AND expires > $2)
+		OR EXISTS (SELECT 1 FROM devices WHERE person = $1 AND ended = 0)
+		OR EXISTS (SELECT 1 FROM links WHERE person = $1 AND used = 0 AND expires > $2)`,
+		string(person), db.Millis(now), db.Millis(now.Add(-IdleTime))).Scan(&has)
 	if err != nil {
-		return false, fmt.Errorf("looking for a passkey: %w", err)
+		return false, fmt.Errorf("looking for an account: %w", err)
 	}
 	return has, nil
 }

@@ -57,11 +57,15 @@ func (p Principal) Person() yesline.PersonID {
 // Account is what passkeys, sessions and keys belong to: a person's or a staff
 // member's id. It is "" for machines and for whoever holds the local socket.
 func (p Principal) Account() string {
-	if p.kind == Person || strings.HasPrefix(p.name, "stf_") {
+	if p.kind == Person || p.isStaff() {
 		return p.name
 	}
 	return ""
 }
+
+// isStaff is so for whoever was appointed, and not for who holds the local
+// socket.
+func (p Principal) isStaff() bool { return strings.HasPrefix(p.name, "stf_") }
 
 // May reports whether the way they came in covers the verb: a session covers
 // all, a key what its scopes name.

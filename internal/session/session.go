@@ -124,8 +124,18 @@ func (s *Sessions) tell(ctx context.Context, tx *db.Tx, e audit.Entry) error {
 	return err
 }
 
-// Used reports whether anybody ever signed in: an empty house shows its first
-// operator's link.
+// Staffed reports whether anybody works here. In a house without staff the first
+// operator's link is shown.
+func (s *Sessions) Staffed(ctx context.Context) (bool, error) {
+	staffed, err := isStaffed(ctx, s.content.QueryRow)
+	if err != nil {
+		return false, fmt.Errorf("looking for staff: %w", err)
+	}
+	return staffed, nil
+}
+
+// Used reports whether anybody ever signed in. Staffed is what an empty house
+// is known by; Used goes when nobody asks it any more.
 func (s *Sessions) Used(ctx context.Context) (bool, error) {
 	var used bool
 	err := s.content.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM sessions)`).Scan(&used)
@@ -173,7 +183,7 @@ func touchAll(ctx context.Context, tx *db.Tx, account string) error {
 			return err
 		}
 	}
-	keys, err := texts(tx.Query(ctx, `SELECT id FROM api_keys WHERE account = $1 AND ended = 0`, account))
+	keys, err := texts(tx.Query(ctx, `SELECT id FROM api_keys WHERE account = $1`, account))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"yesline"
@@ -21,16 +22,29 @@ func isStaff(k Kind) bool {
 
 // Appoint makes an account for somebody who works for a program, or with
 // program "" for the house, and a link by which they get in: it works once,
-// within 24 hours. Who may appoint whom is the gate's to say.
-func (s *Sessions) Appoint(ctx context.Context, by Principal, role Kind, program yesline.ProgramID) (id yesline.StaffID, token string, err error) {
-	if by.kind == Nobody || !isStaff(role) {
-		return "", "", fmt.Errorf("appointing is somebody's, to a role: %w", yesline.Invalid)
+// within 24 hours. Who may appoint whom is the gate's to say: may is asked in
+// the same transaction, perhaps more than once, with whether the place has an
+// officer now, be it one of the house. What may refuses with is given back as
+// it is.
+func (s *Sessions) Appoint(ctx context.Context, by Principal, role Kind, program yesline.ProgramID, may func(hasOfficer bool) error) (
+	id yesline.StaffID, token string, err error) {
+	if by.kind == Nobody || !isStaff(role) || may == nil {
+		return "", "", fmt.Errorf("appointing is somebody's who may, to a role: %w", yesline.Invalid)
 	}
 	id = yesline.NewStaffID()
 	token, hash := newToken()
 	p := Principal{kind: role, name: string(id), program: program}
+	var refused error
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := putStaff(ctx, tx, p, by.name, time.Now()); err != nil {
+		var hasOfficer bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM staff WHERE role = $1 AND program IN ($2, '') AND ended = 0)`,
+			string(Officer), string(program)).Scan(&hasOfficer); err != nil {
+			return err
+		}
+		if refused = may(hasOfficer); refused != nil {
+			return refused
+		}
+		if err := s.putStaff(ctx, tx, p, by.name, time.Now()); err != nil {
 			return err
 		}
 		if err := s.insertLink(ctx, tx, p, hash); err != nil {
@@ -40,16 +54,64 @@ func (s *Sessions) Appoint(ctx context.Context, by Principal, role Kind, program
 		e.Object = string(id)
 		return s.tell(ctx, tx, e)
 	})
+	if refused != nil {
+		return "", "", refused
+	}
 	if err != nil {
 		return "", "", fmt.Errorf("appointing somebody: %w", err)
 	}
 	return id, token, nil
 }
 
-func putStaff(ctx context.Context, tx *db.Tx, p Principal, by string, now time.Time) error {
-	_, err := tx.Exec(ctx, `INSERT INTO staff (id, role, program, created, ended, appointed_by) VALUES ($1, $2, $3, $4, 0, $5)`,
-		p.name, string(p.kind), string(p.program), db.Millis(now), by)
+// parts of a colleague are all that the table knows of them. The mark is the
+// house's: a program that is gone changes nothing in who worked for it.
+func (c Colleague) parts() []string {
+	return []string{"staff", string(c.ID), string(c.Role), string(c.Program), c.By, strconv.FormatInt(c.Created, 10), strconv.FormatInt(c.Ended, 10)}
+}
+
+func (s *Sessions) putStaff(ctx context.Context, tx *db.Tx, p Principal, by string, now time.Time) error {
+	c := Colleague{ID: yesline.StaffID(p.name), Role: p.kind, Program: p.program, Created: db.Millis(now), By: by}
+	mac, err := s.mark(ctx, "", c.parts()...)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO staff (id, role, program, created, ended, appointed_by, mac) VALUES ($1, $2, $3, $4, 0, $5, $6)`,
+		string(c.ID), string(c.Role), string(c.Program), c.Created, c.By, mac)
 	return err
+}
+
+// colleague reads one of the staff, present or past. The error is
+// yesline.NotFound; so it is, with yesline.Tampered, for a row that is not ours.
+func (s *Sessions) colleague(ctx context.Context, row func(context.Context, string, ...any) *sql.Row, id string) (c Colleague, err error) {
+	var mac string
+	err = row(ctx, `SELECT id, role, program, created, ended, appointed_by, mac FROM staff WHERE id = $1`, id).
+		Scan(&c.ID, &c.Role, &c.Program, &c.Created, &c.Ended, &c.By, &mac)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = yesline.NotFound
+	}
+	if err == nil {
+		err = s.checkMark(ctx, mac, "", c.parts()...)
+	}
+	if err != nil {
+		return Colleague{}, err
+	}
+	return c, nil
+}
+
+// works says yesline.NotFound of somebody of the staff who does not work here
+// any more, or not as that. Of others it says nothing.
+func (s *Sessions) works(ctx context.Context, row func(context.Context, string, ...any) *sql.Row, p Principal) error {
+	if !p.isStaff() {
+		return nil
+	}
+	c, err := s.colleague(ctx, row, p.name)
+	if err != nil {
+		return err
+	}
+	if c.Ended != 0 || c.Role != p.kind || c.Program != p.program {
+		return fmt.Errorf("looking for somebody of the staff: %w", yesline.NotFound)
+	}
+	return nil
 }
 
 // FirstOperator makes a link for the first operator of the house. It works
@@ -60,7 +122,7 @@ func (s *Sessions) FirstOperator(ctx context.Context) (token string, err error) 
 	token, hash := newToken()
 	p := Principal{kind: Operator, name: string(yesline.NewStaffID())}
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		staffed, err := isStaffed(ctx, tx)
+		staffed, err := isStaffed(ctx, tx.QueryRow)
 		if err == nil && staffed {
 			err = yesline.Conflict
 		}
@@ -75,33 +137,22 @@ func (s *Sessions) FirstOperator(ctx context.Context) (token string, err error) 
 	return token, nil
 }
 
-func isStaffed(ctx context.Context, tx *db.Tx) (staffed bool, err error) {
-	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM staff)`).Scan(&staffed)
+func isStaffed(ctx context.Context, row func(context.Context, string, ...any) *sql.Row) (staffed bool, err error) {
+	err = row(ctx, `SELECT EXISTS (SELECT 1 FROM staff WHERE ended = 0)`).Scan(&staffed)
 	return staffed, err
 }
 
-// welcome looks at whoever comes by a link: a colleague must be one still, and
-// the first operator becomes one. Others pass.
+// welcome makes the first operator of whoever comes first by such a link. Others
+// pass: begin looks at them.
 func (s *Sessions) welcome(ctx context.Context, tx *db.Tx, p Principal, now time.Time) error {
-	if p.kind == Person || p.Account() == "" {
+	if p.kind != Operator || p.program != "" || !p.isStaff() {
 		return nil
 	}
-	var ended int64
-	err := tx.QueryRow(ctx, `SELECT ended FROM staff WHERE id = $1 AND role = $2 AND program = $3`, p.name, string(p.kind), string(p.program)).Scan(&ended)
-	if err == nil && ended != 0 {
-		return yesline.NotFound
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	staffed, err := isStaffed(ctx, tx.QueryRow)
+	if err != nil || staffed {
 		return err
 	}
-	staffed, err := isStaffed(ctx, tx)
-	if err == nil && (staffed || p.kind != Operator || p.program != "") {
-		err = yesline.NotFound
-	}
-	if err != nil {
-		return err
-	}
-	if err := putStaff(ctx, tx, p, houseItself, now); err != nil {
+	if err := s.putStaff(ctx, tx, p, houseItself, now); err != nil {
 		return err
 	}
 	e := detailed(told("appointed", p, "", ""), "role", string(Operator))
@@ -110,7 +161,8 @@ func (s *Sessions) welcome(ctx context.Context, tx *db.Tx, p Principal, now time
 }
 
 // Staff lists who works or worked for a program, or with "" for anybody,
-// newest first, at most 1,000.
+// newest first, at most 1,000. A row that is not ours is listed too, so that it
+// is seen: nobody gets in by it.
 func (s *Sessions) Staff(ctx context.Context, program yesline.ProgramID) ([]Colleague, error) {
 	rows, err := s.content.Query(ctx, `SELECT id, role, program, created, ended, appointed_by FROM staff
 		WHERE program = $1 OR $1 = '' ORDER BY created DESC, id LIMIT 1000`, string(program))
@@ -130,13 +182,10 @@ func (s *Sessions) Staff(ctx context.Context, program yesline.ProgramID) ([]Coll
 }
 
 // ColleagueByID is one of the staff, present or past: the gate's facts about
-// their account. The error is yesline.NotFound.
-func (s *Sessions) ColleagueByID(ctx context.Context, id yesline.StaffID) (c Colleague, err error) {
-	err = s.content.QueryRow(ctx, `SELECT id, role, program, created, ended, appointed_by FROM staff WHERE id = $1`, string(id)).
-		Scan(&c.ID, &c.Role, &c.Program, &c.Created, &c.Ended, &c.By)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = yesline.NotFound
-	}
+// their account, with who appointed them and when. The error is
+// yesline.NotFound, for a row that is not ours too.
+func (s *Sessions) ColleagueByID(ctx context.Context, id yesline.StaffID) (Colleague, error) {
+	c, err := s.colleague(ctx, s.content.QueryRow, string(id))
 	if err != nil {
 		return Colleague{}, fmt.Errorf("looking up a colleague: %w", err)
 	}
@@ -152,16 +201,14 @@ func (s *Sessions) Dismiss(ctx context.Context, by Principal, id yesline.StaffID
 	}
 	now := db.Millis(time.Now())
 	err := s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var role Kind
-		var program yesline.ProgramID
-		err := tx.QueryRow(ctx, `SELECT role, program FROM staff WHERE id = $1 AND ended = 0`, string(id)).Scan(&role, &program)
-		if errors.Is(err, sql.ErrNoRows) {
+		c, err := s.colleague(ctx, tx.QueryRow, string(id))
+		if err == nil && c.Ended != 0 {
 			err = yesline.NotFound
 		}
 		if err != nil {
 			return err
 		}
-		if role == Operator && program == "" {
+		if c.Role == Operator && c.Program == "" {
 			var others bool
 			err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM staff WHERE role = $1 AND program = '' AND ended = 0 AND id <> $2)`,
 				string(Operator), string(id)).Scan(&others)
@@ -172,13 +219,21 @@ func (s *Sessions) Dismiss(ctx context.Context, by Principal, id yesline.StaffID
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `UPDATE staff SET ended = $1 WHERE id = $2`, now, string(id)); err != nil {
+		c.Ended = now
+		mac, err := s.mark(ctx, "", c.parts()...)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE staff SET ended = $1, mac = $2 WHERE id = $3`, c.Ended, mac, string(id)); err != nil {
+			return err
+		}
+		if err := tx.Touch(ctx, watchStaff(string(id))); err != nil {
 			return err
 		}
 		if err := closeAccount(ctx, tx, string(id), now); err != nil {
 			return err
 		}
-		e := detailed(told("dismissed", by, program, ""), "role", string(role))
+		e := detailed(told("dismissed", by, c.Program, ""), "role", string(c.Role))
 		e.Object = string(id)
 		return s.tell(ctx, tx, e)
 	})
@@ -188,27 +243,23 @@ func (s *Sessions) Dismiss(ctx context.Context, by Principal, id yesline.StaffID
 	return nil
 }
 
-// closeAccount ends every way into the account of a colleague.
+// closeAccount ends every way into an account.
 func closeAccount(ctx context.Context, tx *db.Tx, account string, now int64) error {
 	if err := touchAll(ctx, tx, account); err != nil {
 		return err
 	}
 	for _, q := range []string{
-		`DELETE FROM links WHERE name = $1`,
+		`DELETE FROM links WHERE name = $1 OR person = $1`,
 		`DELETE FROM passkeys WHERE account = $1`,
 		`DELETE FROM recovery_codes WHERE account = $1`,
+		`DELETE FROM api_keys WHERE account = $1`,
 	} {
 		if _, err := tx.Exec(ctx, q, account); err != nil {
 			return err
 		}
 	}
-	for _, q := range []string{
-		`UPDATE sessions SET ended = $2, mac = '' WHERE account = $1 AND ended = 0`,
-		`UPDATE api_keys SET ended = $2, mac = '' WHERE account = $1 AND ended = 0`,
-	} {
-		if _, err := tx.Exec(ctx, q, account, now); err != nil {
-			return err
-		}
+	if _, err := tx.Exec(ctx, `UPDATE sessions SET ended = $2, mac = '' WHERE account = $1 AND ended = 0`, account, now); err != nil {
+		return err
 	}
-	return nil
+	return endDevices(ctx, tx, account, "", now)
 }

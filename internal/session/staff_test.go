@@ -12,10 +12,13 @@ import (
 	"yesline"
 )
 
+// anybody may appoint anybody.
+func anybody(bool) error { return nil }
+
 // hired is somebody of the staff who is signed in by their link.
 func (h *house) hired(role Kind, program yesline.ProgramID) (cookie string, who Principal) {
 	h.t.Helper()
-	_, token, err := h.Appoint(context.Background(), Local(1000), role, program)
+	_, token, err := h.Appoint(context.Background(), Local(1000), role, program, anybody)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -30,12 +33,12 @@ func TestStaffIsAppointedAndDismissed(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		told := h.records(new(atomic.Bool))
 		for _, role := range []Kind{Nobody, Person, Machine, "king"} {
-			_, _, err := h.Appoint(t.Context(), Local(1000), role, "")
+			_, _, err := h.Appoint(t.Context(), Local(1000), role, "", anybody)
 			is(t, string(role), err, yesline.Invalid)
 		}
-		_, _, err := h.Appoint(t.Context(), Principal{}, Officer, "")
+		_, _, err := h.Appoint(t.Context(), Principal{}, Officer, "", anybody)
 		is(t, "by nobody", err, yesline.Invalid)
-		id, token, err := h.Appoint(t.Context(), Local(1000), Officer, h.program)
+		id, token, err := h.Appoint(t.Context(), Local(1000), Officer, h.program, anybody)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,10 +108,85 @@ func TestStaffIsAppointedAndDismissed(t *testing.T) {
 	})
 }
 
+// Whoever appoints is asked with whether the place has an officer; what they
+// say is given back as it is, and nobody was appointed.
+func TestAppointingKnowsWhetherAnOfficerIsThere(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		told := h.records(new(atomic.Bool))
+		no := errors.New("no")
+		other := yesline.NewProgramID()
+		has := func(when string, program yesline.ProgramID, want bool) {
+			t.Helper()
+			asked := 0
+			id, token, err := h.Appoint(t.Context(), Local(1000), Auditor, program, func(hasOfficer bool) error {
+				if asked++; hasOfficer != want {
+					t.Errorf("%s: there is an officer: %v", when, hasOfficer)
+				}
+				return no
+			})
+			if err != no || id != "" || token != "" || asked == 0 {
+				t.Errorf("%s: got %q, %v; want the refusal itself", when, id, err)
+			}
+		}
+		h.hired(Operator, "")
+		h.hired(Operator, h.program)
+		has("an operator alone", "", false)
+		has("an operator of it alone", h.program, false)
+		_, ours := h.hired(Officer, h.program)
+		has("an officer of it", h.program, true)
+		has("an officer of a program", "", false)
+		has("an officer of another", other, false)
+		is(t, "dismissing", h.Dismiss(t.Context(), Local(1000), yesline.StaffID(ours.String())), nil)
+		has("a dismissed officer", h.program, false)
+		h.hired(Officer, "")
+		has("an officer of the house", "", true)
+		has("an officer of the house, for a program", h.program, true)
+		if list, err := h.Staff(t.Context(), ""); err != nil || len(list) != 4 {
+			t.Errorf("the staff is %+v, %v", list, err)
+		}
+		if n := len(told()); n != 9 { // four came and signed in, one went
+			t.Errorf("the log has %d entries, want 9", n)
+		}
+		_, _, err := h.Appoint(t.Context(), Local(1000), Auditor, "", nil)
+		is(t, "asking nobody", err, yesline.Invalid)
+	})
+}
+
+// Of many who appoint a place's first officer at the same time, one does.
+func TestOfManyFirstOfficersOneIs(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		taken := errors.New("there is one")
+		var made, refused atomic.Int64
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				_, _, err := h.Appoint(t.Context(), Local(1000), Officer, h.program, func(hasOfficer bool) error {
+					if hasOfficer {
+						return taken
+					}
+					return nil
+				})
+				switch {
+				case err == nil:
+					made.Add(1)
+				case err == taken:
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if made.Load() != 1 || refused.Load() != 5 {
+			t.Errorf("%d were appointed and %d refused, want 1 and 5", made.Load(), refused.Load())
+		}
+	})
+}
+
 func TestALinkOfTheDismissedIsNone(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		h.hired(Operator, "")
-		id, token, err := h.Appoint(t.Context(), Local(1000), Operator, "")
+		id, token, err := h.Appoint(t.Context(), Local(1000), Operator, "", anybody)
 		if err != nil {
 			t.Fatal(err)
 		}

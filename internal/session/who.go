@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,12 @@ func (r sessionRow) parts() []string {
 const endAtOnce = 200
 
 // begin opens a session for p, who just showed that it is them. The account's
-// oldest sessions end beyond MaxSessions.
+// oldest sessions end beyond MaxSessions. The error is yesline.NotFound for
+// somebody who does not work here any more.
 func (s *Sessions) begin(ctx context.Context, tx *db.Tx, p Principal, from Client, now time.Time) (cookie string, who Principal, err error) {
+	if err := s.works(ctx, tx.QueryRow, p); err != nil {
+		return "", Principal{}, err
+	}
 	cookie, hash := newToken()
 	who = Principal{kind: p.kind, name: p.name, program: p.program, session: yesline.NewSessionID(), proved: db.Millis(now)}
 	r := sessionRow{hash: hash, id: string(who.session), created: db.Millis(now), expires: db.Millis(now.Add(SessionTime)), proved: who.proved}
@@ -73,6 +78,9 @@ func endSession(ctx context.Context, tx *db.Tx, account, id string, now time.Tim
 
 // Watch is the subject of db's watches that tells when a session ends.
 func Watch(id yesline.SessionID) string { return "session/" + string(id) }
+
+// watchStaff is the subject that tells when a colleague's account ends.
+func watchStaff(account string) string { return "staff/" + account }
 
 // WatchKey is the subject that tells when an API key ends.
 func WatchKey(id yesline.KeyID) string { return "key/" + string(id) }
@@ -117,7 +125,7 @@ func (s *Sessions) Who(ctx context.Context, cookie string) (Principal, error) {
 	if err != nil {
 		return Principal{}, fmt.Errorf("looking up a session: %w", err)
 	}
-	e = s.remember(ctx, sum, e, Watch(e.who.session), func(ctx context.Context) (*seen, error) {
+	e = s.remember(ctx, sum, e, func(ctx context.Context) (*seen, error) {
 		return s.readSession(ctx, base64.RawURLEncoding.EncodeToString(sum[:]))
 	})
 	s.use(ctx, e, now)
@@ -126,14 +134,20 @@ func (s *Sessions) Who(ctx context.Context, cookie string) (Principal, error) {
 
 func (s *Sessions) readSession(ctx context.Context, hash string) (*seen, error) {
 	r := sessionRow{hash: hash}
+	var account string
 	var last, ended int64
-	err := s.content.QueryRow(ctx, `SELECT id, kind, name, program, person, created, seen, proved, expires, ended, mac FROM sessions WHERE cookie_hash = $1`, hash).
-		Scan(&r.id, &r.kind, &r.name, &r.program, &r.person, &r.created, &last, &r.proved, &r.expires, &ended, &r.mac)
+	err := s.content.QueryRow(ctx, `SELECT id, kind, name, program, person, account, created, seen, proved, expires, ended, mac FROM sessions WHERE cookie_hash = $1`, hash).
+		Scan(&r.id, &r.kind, &r.name, &r.program, &r.person, &account, &r.created, &last, &r.proved, &r.expires, &ended, &r.mac)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && ended != 0 {
 		return nil, yesline.NotFound
 	}
 	if err != nil {
 		return nil, err
+	}
+	// By its account a session is listed and ended: one that is hidden from its
+	// owner opens nothing.
+	if account != r.principal().name {
+		return nil, fmt.Errorf("the account of a session: %w: %w", yesline.Tampered, yesline.NotFound)
 	}
 	if err := s.checkMark(ctx, r.mac, r.program, r.parts()...); err != nil {
 		return nil, err
@@ -141,7 +155,7 @@ func (s *Sessions) readSession(ctx context.Context, hash string) (*seen, error) 
 	e := &seen{who: r.principal(), ends: r.expires, idle: IdleTime.Milliseconds()}
 	e.who.session, e.who.proved = yesline.SessionID(r.id), r.proved
 	e.last.Store(last)
-	return e, nil
+	return e, s.works(ctx, s.content.QueryRow, e.who)
 }
 
 // seen is an asker whom we looked up, and until when we may believe it.
@@ -151,8 +165,36 @@ type seen struct {
 	idle int64        // how long it may go unused, in milliseconds; 0 for ever
 	last atomic.Int64 // when it was last used, coarse to a minute
 
-	held     *db.Held // nil when it is not remembered
+	hangs []hold // on these watches; none when it is not remembered
+}
+
+// hold is a watch, and its revision when we looked.
+type hold struct {
+	*db.Held
 	revision int64
+}
+
+// watches are the subjects whose touch makes us look again. Staff has one of its
+// own, so that it counts for sessions that nobody finds.
+func (e *seen) watches() []string {
+	own := Watch(e.who.session)
+	if e.who.key != "" {
+		own = WatchKey(e.who.key)
+	}
+	if e.who.isStaff() {
+		return []string{own, watchStaff(e.who.name)}
+	}
+	return []string{own}
+}
+
+func (e *seen) untouched() bool {
+	return !slices.ContainsFunc(e.hangs, func(h hold) bool { return h.Revision() != h.revision })
+}
+
+func (e *seen) release() {
+	for _, h := range e.hangs {
+		h.Release()
+	}
 }
 
 func (e *seen) good(now time.Time) bool {
@@ -190,7 +232,7 @@ func (k *known) find(hash [sha256.Size]byte, now time.Time, fresh bool) *seen {
 	if e == nil || !fresh {
 		return nil
 	}
-	if e.held.Revision() != e.revision || !e.good(now) {
+	if !e.untouched() || !e.good(now) {
 		k.drop(hash, e)
 		return nil
 	}
@@ -203,7 +245,7 @@ func (k *known) drop(hash [sha256.Size]byte, e *seen) {
 		delete(k.byHash, hash)
 	}
 	k.mu.Unlock()
-	e.held.Release()
+	e.release()
 }
 
 // put remembers e. It forgets any other when there are too many, and looks at a
@@ -228,27 +270,30 @@ func (k *known) put(hash [sha256.Size]byte, e *seen, now time.Time) {
 	k.byHash[hash] = e
 	k.mu.Unlock()
 	for _, other := range gone {
-		other.held.Release()
+		other.release()
 	}
 }
 
-// remember holds the watch first and reads once more behind it, so that
+// remember holds the watches first and reads once more behind them, so that
 // nothing that ended in between is remembered. What fails is not remembered.
-func (s *Sessions) remember(ctx context.Context, hash [sha256.Size]byte, e *seen, watch string, read func(context.Context) (*seen, error)) *seen {
+func (s *Sessions) remember(ctx context.Context, hash [sha256.Size]byte, e *seen, read func(context.Context) (*seen, error)) *seen {
 	if s.known.most == 0 {
 		return e
 	}
-	held, err := s.content.Hold(ctx, watch)
-	if err != nil {
-		return e
+	for _, w := range e.watches() {
+		held, err := s.content.Hold(ctx, w)
+		if err != nil {
+			e.release()
+			return e
+		}
+		e.hangs = append(e.hangs, hold{held, held.Revision()})
 	}
-	revision := held.Revision()
 	again, err := read(ctx)
 	if err != nil || again.who != e.who {
-		held.Release()
+		e.release()
 		return e
 	}
-	again.held, again.revision = held, revision
+	again.hangs = e.hangs
 	s.known.put(hash, again, time.Now())
 	return again
 }

@@ -348,15 +348,18 @@ func (o *Opener) entry(ctx context.Context, r *row, ref audit.Ref, verb, renditi
 	return e, nil
 }
 
+// parseTree reads what an entry says of an object: of a voice its seconds, of a
+// derived object its pieces and how many bytes they hold.
 func parseTree(e audit.Entry) (*tree, error) {
 	seconds, err := strconv.ParseInt(e.Detail["seconds"], 10, 64)
 	root, rootErr := hex.DecodeString(e.Detail["root"])
 	damaged, damageErr := parseSpans(e.Detail["damaged"])
-	length, lengthErr := int64(0), error(nil)
-	if e.Detail["bytes"] != "" {
+	most, length, lengthErr := int64(MaxSeconds), int64(0), error(nil)
+	if e.Detail["rendition"] != Voice {
+		most = RenditionMost/MaxPayload + 1
 		length, lengthErr = strconv.ParseInt(e.Detail["bytes"], 10, 64)
 	}
-	if errors.Join(err, rootErr, damageErr, lengthErr) != nil || seconds < 0 || seconds > MaxSeconds || len(root) != len(hash{}) || length < 0 || length > seconds*MaxPayload {
+	if errors.Join(err, rootErr, damageErr, lengthErr) != nil || seconds < 0 || seconds > most || len(root) != len(hash{}) || length < 0 || length > RenditionMost {
 		return nil, fmt.Errorf("an entry that closes a track: %w", yesline.Tampered)
 	}
 	return &tree{seconds: seconds, root: hash(root), damaged: damaged, bytes: length}, nil

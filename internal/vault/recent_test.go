@@ -55,7 +55,7 @@ func (m *recent) open(t *testing.T, track yesline.TrackID, reads *int) *opened {
 func TestAnOpenedKeyIsForgotten(t *testing.T) {
 	t.Parallel()
 	for what, story := range map[string]func(m *recent, f *fate){
-		"half a minute later": func(*recent, *fate) { time.Sleep(recentLife) },
+		"half a minute later": func(*recent, *fate) { time.Sleep(30 * time.Second) },
 		"a key was destroyed": func(_ *recent, f *fate) { f.revision.Add(1); time.Sleep(sweepEvery) },
 		"a blind node":        func(_ *recent, f *fate) { f.blind.Store(true); time.Sleep(sweepEvery) },
 		"the end":             func(m *recent, _ *fate) { m.close() },
@@ -108,7 +108,7 @@ func TestWhatIsOverIsReadAnew(t *testing.T) {
 		wants("again", 2)
 		f.revision.Add(1)
 		wants("after a key was destroyed", 4)
-		time.Sleep(recentLife - time.Millisecond)
+		time.Sleep(30*time.Second - time.Millisecond)
 		wants("at the last moment", 4)
 		time.Sleep(time.Millisecond)
 		wants("half a minute later", 6)

@@ -140,12 +140,18 @@ func (o *Opener) closeRendition(ctx context.Context, r *row, rendition, object s
 	return kept && err == nil, err
 }
 
+// dropRendition takes away an object that did not become the track's. One that
+// did, though the answer of its commit was lost, stays.
 func (o *Opener) dropRendition(ctx context.Context, object string) error {
+	var closed int64
+	if err := o.Content.QueryRow(ctx, `SELECT COUNT(*) FROM vault_renditions WHERE object = $1 AND state = 'closed'`, object).Scan(&closed); err != nil || closed > 0 {
+		return err
+	}
 	if err := o.Blobs.Delete(ctx, object); err != nil {
 		return err
 	}
 	return o.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM vault_renditions WHERE object = $1 AND state = 'open'`, object)
+		_, err := tx.Exec(ctx, `DELETE FROM vault_renditions WHERE object = $1`, object)
 		return err
 	})
 }
@@ -182,9 +188,6 @@ func (o *Opener) readRendition(ctx context.Context, r *row, generation int64, re
 	})
 	if err != nil {
 		return nil, err
-	}
-	if t.bytes > RenditionMost {
-		return nil, fmt.Errorf("the %s of %s is too long: %w", rendition, r.ID, yesline.Tampered)
 	}
 	seal, err := sealOf(ctx, func(ctx context.Context) (contentKey, error) { return o.openKey(ctx, r, object, rendition) })
 	if err != nil {

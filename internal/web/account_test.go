@@ -242,7 +242,7 @@ func TestWhereLinksLead(t *testing.T) {
 		t.Errorf("%d codes were sent, and the cookies are %v", len(s.sent), j.jar)
 	}
 	leads(t, "the code", j.send("POST", "/join/code", url.Values{"code": {rightCode}}), "/join/terms")
-	_, token, err = s.sessions.Appoint(t.Context(), session.Local(1000), session.Officer, program)
+	_, token, err = s.sessions.Appoint(t.Context(), session.Local(1000), session.Officer, program, func(bool) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -617,7 +617,7 @@ func TestWhoAppointsWhom(t *testing.T) {
 		{session.Operator, session.Buyer, one, true}, {session.Auditor, session.Auditor, one, false}, {session.Operator, session.Person, one, false},
 		{session.Operator, session.Machine, none, false},
 	} {
-		if got := mayAppoint(c.by, c.role, program, c.all); got != c.want {
+		if got := offers(c.by, c.role, program, c.all); got != c.want {
 			t.Errorf("a %s appoints a %s among %d: %v", c.by, c.role, len(c.all), got)
 		}
 	}

@@ -81,11 +81,8 @@ type (
 	}
 	inviteOut struct {
 		Body struct {
-			Link     string `json:"link" doc:"For them, once; not shown again"`
-			Server   string `json:"server" doc:"Where their phone signs in"`
-			Username string `json:"username"`
-			Password string `json:"password" doc:"Not shown again"`
-			Number   string `json:"number" doc:"Masked"`
+			Link   string `json:"link" doc:"For them, once; not shown again"`
+			Number string `json:"number" doc:"Masked"`
 		}
 	}
 	revokeOut struct {
@@ -191,13 +188,12 @@ func (d *desk) apiInvite(ctx context.Context, a asked, in *inviteIn) (*inviteOut
 		}
 		return nil, err
 	}
-	made, err := d.house.Invite(ctx, a.Permit, program, phone, false)
+	made, err := d.house.Invite(ctx, a.Permit, program, phone)
 	if err != nil {
 		return nil, err
 	}
 	out := &inviteOut{}
-	out.Body.Link, out.Body.Server, out.Body.Username = "/in/"+made.Token, made.Server, made.Username
-	out.Body.Password, out.Body.Number = string(made.Password.Bytes()), made.Mask
+	out.Body.Link, out.Body.Number = "/in/"+made.Token, made.Mask
 	return out, nil
 }
 

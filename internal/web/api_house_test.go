@@ -87,7 +87,7 @@ func newKeyHouse(t testing.TB, change ...func(*keyHouse)) *keyHouse {
 	token, err = h.sessions.FirstOperator(ctx)
 	h.join("dan", token, err)
 	for name, role := range map[string]session.Kind{"pia": session.Operator, "olga": session.Officer, "bea": session.Buyer, "otto": session.Auditor} {
-		_, token, err = h.sessions.Appoint(ctx, h.signedIn["dan"], role, h.program)
+		_, token, err = h.sessions.Appoint(ctx, h.signedIn["dan"], role, h.program, func(bool) error { return nil })
 		h.join(name, token, err)
 	}
 	if h.tickets, err = playback.OpenTickets(ctx, h.content, playback.House{Sealing: playback.Sealing{Seal: plain, Open: plain},
@@ -302,12 +302,14 @@ func (h *keyHouse) rooms() House {
 		Checkpoint: func(context.Context) (Checkpoint, error) {
 			return Checkpoint{Entries: 9, Note: "yesline.example/log\n9\n", At: time.UnixMilli(9)}, nil
 		},
+		LogCheckpoint: func(context.Context) (string, error) { return "yesline.example/log\n9\n", nil },
+		LogTile:       func(context.Context, string) ([]byte, error) { return nil, yesline.NotFound },
 		Number: func(_ context.Context, _ yesline.ProgramID, written string) (yesline.Phone, error) {
 			return yesline.NewPhone(written)
 		},
-		Invite: func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone, bool) (Invitation, error) {
+		Invite: func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone) (Invitation, error) {
 			h.act("invited")
-			return Invitation{Token: "token", Server: "127.0.0.1:5060", Username: "dev", Password: yesline.NewSecret([]byte("pass")), Mask: "+1 ••• ••42"}, nil
+			return Invitation{Token: "token", Mask: "+1 ••• ••42"}, nil
 		},
 	}
 	house.SessionsOf, house.EndSession, house.KeysOf, house.EndKey = h.sessions.SessionsOf, h.sessions.EndSession, h.sessions.KeysOf, h.sessions.EndKey

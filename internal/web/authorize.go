@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"yesline"
@@ -47,6 +48,10 @@ func (s *Site) build() http.Handler {
 	same := http.NewCrossOriginProtection()
 	same.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.crossOrigin.Add(1)
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			writeProblem(w, newProblem(http.StatusForbidden, "cross"))
+			return
+		}
 		s.page(w, http.StatusForbidden, problemView{Status: http.StatusForbidden}, session.Nobody)
 	}))
 	return s.headers(s.recover(http.MaxBytesHandler(same.Handler(s.brakes(mux)), requestBytes)))

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -38,6 +39,10 @@ type Joining struct {
 	// first passkey, and signs in. yesline.Conflict when the number has one.
 	Finish func(ctx context.Context, cookie string, credential []byte, name string, from session.Client) (sessionCookie string, who session.Principal, codes []string, err error)
 }
+
+// NoCodes says that this house has no way to send a code, and so nobody can
+// show that a number is theirs.
+var NoCodes = fmt.Errorf("codes cannot be sent from this house: %w", yesline.Unavailable)
 
 // The purposes that are on are kept with a claim as words with commas between,
 // after the word that says that they are 18 or older.

@@ -69,8 +69,10 @@ func (s *Site) refuseLocal(w http.ResponseWriter, r *http.Request, err error) {
 		status, title = http.StatusNotFound, "there is no such thing, or it is not yours to ask for"
 	case errors.Is(err, yesline.Invalid):
 		status, title = http.StatusBadRequest, "that cannot be read; look at the number or the form"
+	case errors.Is(err, NoCodes):
+		status, title = http.StatusServiceUnavailable, "this house has no way to send codes, so nobody can prove a number: name an SMS provider in [sms]"
 	case errors.Is(err, yesline.Conflict):
-		status, title = http.StatusConflict, "this number has an account already: its owner signs in with a passkey or a recovery code"
+		status, title = http.StatusConflict, "that was true a moment ago and is not any more"
 	case errors.Is(err, yesline.TooMany):
 		status, title = http.StatusTooManyRequests, "too many at once; try again later"
 	case errors.Is(err, yesline.Unavailable), errors.Is(err, yesline.Full):
@@ -91,16 +93,12 @@ func (s *Site) refuseLocal(w http.ResponseWriter, r *http.Request, err error) {
 // LocalInvite asks for a contributor.
 type LocalInvite struct {
 	Number string `json:"number"`
-	MD5    bool   `json:"md5"`
 }
 
 // LocalInvited is shown once.
 type LocalInvited struct {
-	Link     string `json:"link"`
-	Server   string `json:"server"`
-	Username string `json:"username"`
-	Password string `json:"password"`
-	Mask     string `json:"mask"`
+	Link string `json:"link"`
+	Mask string `json:"mask"`
 }
 
 // LocalProgram is a line of the list of programs.
@@ -132,11 +130,11 @@ func (s *Site) localInvite(ctx context.Context, a asked) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := s.house.Invite(ctx, a.Permit, id, phone, in.MD5)
+	made, err := s.house.Invite(ctx, a.Permit, id, phone)
 	if err != nil {
 		return nil, err
 	}
-	return LocalInvited{"/in/" + made.Token, made.Server, made.Username, string(made.Password.Bytes()), made.Mask}, nil
+	return LocalInvited{"/in/" + made.Token, made.Mask}, nil
 }
 
 // localRevoke recalls tickets: all of the house's, or those it is told.

@@ -5,11 +5,41 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 )
 
 func (s *Site) health(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, "ok\n")
+}
+
+// logCheckpoint and logTile publish the log for outsiders (C2SP tlog-tiles): what
+// is signed, and nothing beyond. They look at no session.
+func (s *Site) logCheckpoint(w http.ResponseWriter, r *http.Request) {
+	note, err := s.house.LogCheckpoint(r.Context())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, note)
+}
+
+func (s *Site) logTile(w http.ResponseWriter, r *http.Request) {
+	path := r.PathValue("tile")
+	data, err := s.house.LogTile(r.Context(), path)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	if !strings.Contains(path, ".p/") { // a full tile never changes
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	w.Write(data)
 }
 
 func (s *Site) nothing(w http.ResponseWriter, r *http.Request) { s.absent(w) }

@@ -53,7 +53,7 @@ func (s *sample) employ(t testing.TB) {
 		role session.Kind
 		in   yesline.ProgramID
 	}{{"op", session.Operator, ""}, {"officer", session.Officer, ""}, {"second", session.Officer, program}, {"auditor", session.Auditor, program}, {"buyer", session.Buyer, program}} {
-		_, token, err := s.sessions.Appoint(ctx, session.Local(1000), c.role, c.in)
+		_, token, err := s.sessions.Appoint(ctx, session.Local(1000), c.role, c.in, func(bool) error { return nil })
 		if err != nil {
 			t.Fatalf("appointing %s: %v", c.name, err)
 		}
@@ -171,7 +171,10 @@ func (s *sample) joining() Joining {
 
 func (s *sample) work() Work {
 	return Work{
-		Staff: s.sessions.Staff, Appoint: s.sessions.Appoint, Dismiss: s.sessions.Dismiss,
+		Staff: s.sessions.Staff, Dismiss: s.sessions.Dismiss,
+		Appoint: func(ctx context.Context, permit access.Permit, role session.Kind, in yesline.ProgramID) (yesline.StaffID, string, error) {
+			return s.sessions.Appoint(ctx, permit.Who(), role, in, func(has bool) error { return permit.MayAppoint(role, in, has) })
+		},
 		AskCase: s.cases.Ask, ApproveCase: s.cases.Approve, RefuseCase: s.cases.Refuse, CloseCase: s.cases.Close,
 		CasesByID: s.cases.ByID, ListCases: s.cases.List, OpenBy: s.cases.OpenBy, CasesAbout: s.cases.About,
 		RevokeTickets: s.tickets.Revoke, RotateTickets: s.tickets.Rotate,
@@ -317,7 +320,7 @@ func (s *sample) furnish(t testing.TB) {
 // oldOfficer is an officer who signed in a while ago.
 func (s *sample) oldOfficer(t testing.TB) {
 	t.Helper()
-	_, token, err := s.sessions.Appoint(t.Context(), session.Local(1000), session.Officer, "")
+	_, token, err := s.sessions.Appoint(t.Context(), session.Local(1000), session.Officer, "", func(bool) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

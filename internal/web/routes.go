@@ -92,6 +92,9 @@ func (s *Site) rows() []row {
 		local("POST /local/tickets/revoke", house(access.Contain), s.localRevoke),
 		local("POST /local/programs/{program}/tickets/rotate", of(access.Contain, "program", "program"), s.localRotate),
 
+		public("GET /log/checkpoint", "whoever keeps it holds the house to its log; it tells nothing of anybody", s.logCheckpoint),
+		public("GET /log/tile/{tile...}", "hashes under the checkpoint, as C2SP tlog-tiles has them: they tell nothing of their entries", s.logTile),
+
 		public("GET /health", "says only that the server is up", s.health),
 		public("POST /csp", "browsers report broken pages without saying who they are; counted, never stored", s.report),
 		public("GET "+s.assets.prefix+"{file}", "styles and scripts, the same for everybody", s.asset),

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -192,9 +193,15 @@ func (s *sample) house() House {
 		Number: func(_ context.Context, _ yesline.ProgramID, written string) (yesline.Phone, error) {
 			return yesline.NewPhone(strings.NewReplacer(" ", "", "-", "", "(", "", ")", "").Replace(written))
 		},
-		Invite: func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone, bool) (Invitation, error) {
-			return Invitation{Token: "k3v5sample7link2token4only6here", Server: "127.0.0.1:5060", Username: "dev_" + strings.Repeat("b", 32),
-				Password: yesline.NewSecret([]byte("mfzxq4tbonsxg5bamfzxq4tbon")), Mask: "+1 ••• ••42"}, nil
+		Invite: func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone) (Invitation, error) {
+			return Invitation{Token: "k3v5sample7link2token4only6here", Mask: "+1 ••• ••42"}, nil
+		},
+		LogCheckpoint: func(context.Context) (string, error) { return "yesline.example/log\n18204\n", nil },
+		LogTile: func(_ context.Context, path string) ([]byte, error) {
+			if path != "0/000" {
+				return nil, yesline.NotFound
+			}
+			return bytes.Repeat([]byte{7}, 8192), nil
 		},
 	}
 }

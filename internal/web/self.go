@@ -125,16 +125,15 @@ func (s *Site) invite(ctx context.Context, a asked) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	made, err := s.house.Invite(ctx, a.Permit, program, phone, false)
-	if errors.Is(err, yesline.Conflict) {
-		v.Problem = "known"
-		return wrong(http.StatusConflict, v), nil
+	made, err := s.house.Invite(ctx, a.Permit, program, phone)
+	if errors.Is(err, NoCodes) {
+		v.Problem = "codes"
+		return wrong(http.StatusServiceUnavailable, v), nil
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	v.Invitation = &invitationView{Path: "/in/" + made.Token, Server: made.Server, Username: made.Username,
-		Password: string(made.Password.Bytes()), Mask: made.Mask}
+	v.Invitation = &invitationView{Path: "/in/" + made.Token, Mask: made.Mask}
 	return show(v), nil
 }
 

@@ -120,15 +120,13 @@ type houseView struct {
 	Programs   []programRow
 	MayInvite  bool
 	Invitation *invitationView
-	Problem    string // "number", "known"
+	Problem    string // "number", "codes"
 }
 
 type programRow struct{ ID, Name string }
 
 // invitationView is shown once and kept nowhere.
-type invitationView struct {
-	Path, Server, Username, Password, Mask string
-}
+type invitationView struct{ Path, Mask string }
 
 func (problemView) template() string  { return "problem" }
 func (landingView) template() string  { return "landing" }
@@ -287,6 +285,7 @@ type caseView struct {
 	Mine, MayDecide         bool
 	Revealed                string // a number in clear; set on one answer only
 	Done                    string // asked, approved, refused, closed
+	Near                    bool   // whoever tried to approve is too near to who asked
 }
 
 type staffCallView struct {

@@ -69,8 +69,14 @@ type House struct {
 	Programs   func(ctx context.Context) ([]Program, error)
 	Verify     func(ctx context.Context) (audit.Report, error)
 	Number     func(ctx context.Context, program yesline.ProgramID, written string) (yesline.Phone, error) // a number as people write it
-	// Invite makes a contributor; yesline.Conflict for a number that is known.
-	Invite func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone, md5 bool) (Invitation, error)
+	// Invite makes a link for whoever has the number; NoCodes where it would lead
+	// nowhere.
+	Invite func(ctx context.Context, permit access.Permit, program yesline.ProgramID, phone yesline.Phone) (Invitation, error)
+
+	// What is published of the log: the signed checkpoint, "" before the first,
+	// and tiles of hashes; yesline.NotFound beyond what is signed.
+	LogCheckpoint func(ctx context.Context) (string, error)
+	LogTile       func(ctx context.Context, path string) ([]byte, error)
 
 	Accounts
 	Joining
@@ -122,13 +128,10 @@ type Program struct {
 	Name string
 }
 
-// Invitation is shown once: the sign-in link's token and the telephone account.
+// Invitation is a link's token, shown once.
 type Invitation struct {
-	Token    string
-	Server   string // host and port of the SIP door
-	Username string
-	Password yesline.Secret
-	Mask     string
+	Token string
+	Mask  string
 }
 
 // Counts are requests that never reached the gate, and reports of browsers.

@@ -455,7 +455,7 @@ func TestBadInput(t *testing.T) {
 		t.Error("an unknown notice is repeated")
 	}
 	good := visit(site, s, "op", "POST", invite, url.Values{"phone": {"+1 (202) 555-0142"}})
-	if good.Code != http.StatusOK || !strings.Contains(good.Body.String(), "mfzxq4tbonsxg5ba") {
+	if good.Code != http.StatusOK || !strings.Contains(good.Body.String(), "k3v5sample7link2token4only6here") {
 		t.Errorf("a good number: got %d", good.Code)
 	}
 	if strings.Contains(log.String(), "marker") || strings.Contains(log.String(), "0142") {
@@ -743,13 +743,13 @@ func TestAListIsAskedForBeforeItIsRead(t *testing.T) {
 	}
 }
 
-// A number that is known is told to the operator in words, on the page and by
-// the command, and nothing else is.
-func TestInvitingWhoIsKnown(t *testing.T) {
+// That nobody could prove a number is told to the operator in words, on the
+// page and by the command, and nothing else is.
+func TestInvitingWhereNoCodesAreSent(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
-	s.Invite = func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone, bool) (Invitation, error) {
-		return Invitation{}, fmt.Errorf("secret words: %w", yesline.Conflict)
+	s.Invite = func(context.Context, access.Permit, yesline.ProgramID, yesline.Phone) (Invitation, error) {
+		return Invitation{}, fmt.Errorf("secret words: %w", NoCodes)
 	}
 	site := newSite(t, s)
 	page := visit(site, s, "op", "POST", "/house/"+string(program)+"/invite", url.Values{"phone": {"+12025550142"}})
@@ -758,9 +758,9 @@ func TestInvitingWhoIsKnown(t *testing.T) {
 	site.Local().ServeHTTP(command, r.WithContext(WithPeer(r.Context(), session.Local(1000))))
 	for _, got := range []*httptest.ResponseRecorder{page, command} {
 		body := strings.ToLower(got.Body.String())
-		if got.Code != http.StatusConflict || !strings.Contains(body, "this number has an account already") ||
+		if got.Code != http.StatusServiceUnavailable || !strings.Contains(body, "no way to send codes") ||
 			strings.Contains(body, "secret") || strings.Contains(body, "5550142") || strings.Contains(body, "/in/") {
-			t.Errorf("inviting a number that is known: got %d", got.Code)
+			t.Errorf("inviting: got %d", got.Code)
 		}
 	}
 }
@@ -833,7 +833,7 @@ func TestEveryPageRenders(t *testing.T) {
 		}
 	}
 	site := newSite(t, newSample(t))
-	for _, v := range []view{inView{Problem: "link"}, inView{Problem: "passkey"}, recoverView{Problem: "often"}, joinView{Problem: "taken"}, termsView{Problem: "changed"}, meView{Number: "+1"}, houseView{Problem: "known", Programs: []programRow{{"p", "n"}}}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
+	for _, v := range []view{inView{Problem: "link"}, inView{Problem: "passkey"}, recoverView{Problem: "often"}, joinView{Problem: "taken"}, termsView{Problem: "changed"}, meView{Number: "+1"}, houseView{Problem: "codes", Programs: []programRow{{"p", "n"}}}, houseView{Problem: "number", Programs: []programRow{{"p", "n"}}, Invitation: &invitationView{}},
 		callView{Done: "shared"}, callView{Done: "unshared"}, callView{Done: "licensed"}, callView{Done: "unlicensed"}, callView{Done: "withdrawn"}} {
 		if _, err := site.pages.render(frame{View: v, Kind: "person"}); err != nil {
 			t.Errorf("%T: %v", v, err)
@@ -914,5 +914,44 @@ func TestTheServerHasLimits(t *testing.T) {
 	server := newSite(t, newSample(t)).Server()
 	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout <= 0 || server.WriteTimeout <= 0 || server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 || server.MaxHeaderBytes > 64<<10 {
 		t.Errorf("a limit is missing: %+v", server)
+	}
+}
+
+// What is published of the log is there for everybody, with its length of life:
+// a full tile never changes, a checkpoint is never kept.
+func TestTheLogIsPublished(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	note := visit(site, s, "", "GET", "/log/checkpoint", nil)
+	if note.Code != http.StatusOK || note.Body.String() != "yesline.example/log\n18204\n" || note.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("the checkpoint: got %d, %q", note.Code, note.Body.String())
+	}
+	tile := visit(site, s, "", "GET", "/log/tile/0/000", nil)
+	if tile.Code != http.StatusOK || tile.Body.Len() != 8192 || !strings.Contains(tile.Header().Get("Cache-Control"), "immutable") {
+		t.Errorf("a full tile: got %d, %d bytes, %q", tile.Code, tile.Body.Len(), tile.Header().Get("Cache-Control"))
+	}
+	s.LogTile = func(context.Context, string) ([]byte, error) { return make([]byte, 32), nil }
+	if part := visit(newSite(t, s), s, "", "GET", "/log/tile/0/001.p/1", nil); part.Code != http.StatusOK || part.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("a tile that is not full: got %d, %q", part.Code, part.Header().Get("Cache-Control"))
+	}
+	for _, path := range []string{"/log/tile/0/002", "/log/tile/marker", "/log/tile/", "/log/"} {
+		if got := visit(site, s, "", "GET", path, nil); got.Code != http.StatusNotFound || strings.Contains(got.Body.String(), "marker") {
+			t.Errorf("%s: got %d", path, got.Code)
+		}
+	}
+}
+
+// A request that another site's page sends to a door for programs is refused as
+// programs read it.
+func TestAnotherSiteAtTheAPI(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	r := httptest.NewRequest("POST", "/api/v1/calls/"+string(callID("both"))+"/withdraw", strings.NewReader("{}"))
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	w := httptest.NewRecorder()
+	newSite(t, s).ServeHTTP(w, r)
+	if w.Code != http.StatusForbidden || w.Header().Get("Content-Type") != "application/problem+json" {
+		t.Errorf("got %d, %q", w.Code, w.Header().Get("Content-Type"))
 	}
 }

@@ -22,7 +22,8 @@ import (
 // two of them agree to open what is not theirs.
 type Work struct {
 	Staff   func(ctx context.Context, program yesline.ProgramID) ([]session.Colleague, error) // "": all
-	Appoint func(ctx context.Context, by session.Principal, role session.Kind, program yesline.ProgramID) (yesline.StaffID, string, error)
+	// Appoint gives a role: yesline.Denied for one that the permit's holder may not.
+	Appoint func(ctx context.Context, permit access.Permit, role session.Kind, program yesline.ProgramID) (yesline.StaffID, string, error)
 	Dismiss func(ctx context.Context, by session.Principal, id yesline.StaffID) error // yesline.Conflict for the last operator of the house
 
 	AskCase     func(ctx context.Context, permit access.Permit, owners []yesline.PersonID, reason, number string) (access.Case, error)
@@ -72,7 +73,7 @@ func (s *Site) readStaff(ctx context.Context, a asked) (staffView, error) {
 		return v, err
 	}
 	for _, r := range roles {
-		if r == session.Officer || mayAppoint(kind, r, program, colleagues) { // of officers it hangs on the place that the form names
+		if r == session.Officer || offers(kind, r, program, colleagues) { // of officers it hangs on the place that the form names
 			v.Roles = append(v.Roles, string(r))
 		}
 	}
@@ -108,15 +109,17 @@ func (s *Site) appoint(ctx context.Context, a asked) (answer, error) {
 	role := session.Kind(a.PostForm.Get("role"))
 	program := yesline.ProgramID(cmp.Or(v.Program, a.PostForm.Get("program")))
 	known := program == "" || slices.ContainsFunc(v.Programs, func(p programRow) bool { return p.ID == string(program) })
-	all, err := s.house.Staff(ctx, "")
-	if err != nil {
-		return answer{}, err
-	}
-	if !known || !mayAppoint(a.Who.Kind(), role, program, all) {
+	if !known {
 		v.Problem = "role"
 		return wrong(http.StatusUnprocessableEntity, v), nil
 	}
-	_, token, err := s.house.Appoint(ctx, a.Who, role, program)
+	permit := a.Permit
+	if program != "" && v.Program == "" { // the door asked about the house, and the form names a program
+		if permit, err = s.house.Ask(ctx, a.Who, access.Appoint, access.Object{Kind: "program", ID: string(program)}, nil); err != nil {
+			return answer{}, err
+		}
+	}
+	_, token, err := s.house.Appoint(ctx, permit, role, program)
 	switch {
 	case errors.Is(err, yesline.Denied), errors.Is(err, yesline.Invalid), errors.Is(err, yesline.Conflict):
 		v.Problem = "role"
@@ -131,10 +134,9 @@ func (s *Site) appoint(ctx context.Context, a asked) (answer, error) {
 	return show(v), nil
 }
 
-// mayAppoint says who may give which role; where, the gate has said. Whoever
-// runs a place does not choose who watches over it: an operator appoints its
-// officer only while nobody is, and officers appoint those who watch.
-func mayAppoint(by, role session.Kind, program yesline.ProgramID, all []session.Colleague) bool {
+// offers says which roles the page offers to give. It decides nothing: the permit
+// does, where the role is given.
+func offers(by, role session.Kind, program yesline.ProgramID, all []session.Colleague) bool {
 	watched := slices.ContainsFunc(all, func(c session.Colleague) bool {
 		return c.Role == session.Officer && c.Ended == 0 && (c.Program == program || c.Program == "")
 	})
@@ -267,7 +269,18 @@ func caseShown(c access.Case, me session.Principal) caseView {
 }
 
 func (s *Site) approve(ctx context.Context, a asked) (answer, error) {
-	return decided(s.house.ApproveCase(ctx, a.Permit))("approved")
+	c, err := s.house.ApproveCase(ctx, a.Permit)
+	if !errors.Is(err, access.TooNear) {
+		return decided(c, err)("approved")
+	}
+	id := yesline.CaseID(a.PathValue("case"))
+	found, err := s.house.CasesByID(ctx, []yesline.CaseID{id})
+	if err != nil {
+		return answer{}, err
+	}
+	v := caseShown(found[id], a.Who)
+	v.Near = true
+	return wrong(http.StatusForbidden, v), nil
 }
 
 func (s *Site) refuseCase(ctx context.Context, a asked) (answer, error) {

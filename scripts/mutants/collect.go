@@ -227,6 +227,14 @@ func refusal(st ast.Stmt) bool {
 // moment. Each is replaced by one that is always true of its parameter.
 var owners = regexp.MustCompile(`\b(?:\w+\.)?(person|account|program|owner|approver|asker|ended|used|state|expires|until|holder)\s*(=|<>|>|<|>=|<=)\s*(\$\d+|0|''|'\w+')`)
 
+// typeOf is what a column holds, for databases that want to know.
+func typeOf(condition string) string {
+	if regexp.MustCompile(`\b(ended|used|expires|until)\b`).MatchString(condition) {
+		return "BIGINT"
+	}
+	return "TEXT"
+}
+
 func (s *source) inSQL(where string, n *ast.BasicLit) {
 	upper := strings.ToUpper(n.Value)
 	start := strings.Index(upper, "WHERE ")
@@ -240,7 +248,7 @@ func (s *source) inSQL(where string, n *ast.BasicLit) {
 		condition := n.Value[m[0]:m[1]]
 		always := "(1 = 1)"
 		if i := strings.Index(condition, "$"); i >= 0 {
-			always = fmt.Sprintf("(CAST(%s AS TEXT) IS NOT NULL OR 1 = 1)", condition[i:])
+			always = fmt.Sprintf("(CAST(%s AS %s) IS NOT NULL OR 1 = 1)", condition[i:], typeOf(condition))
 		}
 		changed := n.Value[:m[0]] + always + n.Value[m[1]:]
 		s.add("SQL without `"+condition+"`", where, n, func(old string) string {
