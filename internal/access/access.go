@@ -90,7 +90,7 @@ func (g *Gate) AskSet(ctx context.Context, who session.Principal, v Verb, object
 		return Permit{}, fmt.Errorf("asking to %s %d objects with %d details, at most %d and %d: %w",
 			v, len(objects), len(detail), MaxSet, maxDetails, yesline.Invalid)
 	}
-	asker, somebody := g.askers.entity(who)
+	asker, somebody := g.askers.find(who)
 	if !somebody {
 		return Permit{}, refusal(v, objects[0].Kind) // web counts who has no session
 	}
@@ -152,12 +152,16 @@ func refusal(v Verb, kind string) error {
 
 // passes decides about one object with these facts, which must have no hole,
 // also where no policy looks.
-func (g *Gate) passes(asker types.Entity, v Verb, o Object, f Facts) bool {
+func (g *Gate) passes(asker *asker, v Verb, o Object, f Facts) bool {
 	if f.given(o.Kind) != shapes[o.Kind] {
 		return false
 	}
-	object := objectEntity(o, f, g.rules.reads[question{v, asker.UID.Type, entityTypes[o.Kind]}], asker.UID)
-	return g.rules.decide(v, asker.UID, object.UID, &scene{loaded: [3]types.Entity{asker, object, g.rules.actions[v]}})
+	answer := g.rules.sorted[question{v, asker.UID.Type, entityTypes[o.Kind]}]
+	if answer == nil {
+		return false
+	}
+	object := objectEntity(o, f, answer.reads, asker)
+	return answer.decide(v, asker.UID, object.UID, &scene{loaded: [3]types.Entity{asker.Entity, object, g.rules.actions[v]}})
 }
 
 // known is what was found of an object; not there is as much work as there.

@@ -15,7 +15,7 @@ func BenchmarkDecision(b *testing.B) {
 	track, f := Object{"track", string(h.track)}, h.facts["track"][string(h.track)]
 	ann := h.as("ann")
 	for b.Loop() {
-		asker, _ := h.gate.askers.entity(ann)
+		asker, _ := h.gate.askers.find(ann)
 		if !h.gate.passes(asker, Listen, track, f) {
 			b.Fatal("refused")
 		}

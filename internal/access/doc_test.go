@@ -75,7 +75,7 @@ var (
 
 // cell says in which scenes who may do v to an object of a kind.
 func (h *house) cell(v Verb, kind string, scenes []relation, who session.Principal) string {
-	asker, _ := askerEntity(who)
+	asker, _ := newAsker(who)
 	may := func(r relation, program yesline.ProgramID, kept bool) bool {
 		f := Facts{Program: program, Owner: "per_other", Parties: []yesline.PersonID{"per_other", "per_third"},
 			Kept: kept, Account: "per_other", Role: session.Auditor, Asker: "stf_other"}

@@ -77,59 +77,69 @@ func officerUID(account string) types.EntityUID {
 	return types.NewEntityUID("Officer", types.String(account))
 }
 
-// onlyAsker is a set of which nothing is kept but the asker: the rules ask of a set
-// whether it contains the principal and nothing else (lint sees to that), and
-// so who else is in it can neither cost nor tell.
-func onlyAsker[T ~string](ids []T, asker types.EntityUID, kind types.EntityType) types.Set {
-	if asker.Type == kind && slices.Contains(ids, T(asker.ID)) {
-		return types.NewSet(asker)
-	}
-	return types.Set{}
-}
-
 // askerTypes are those who ask and what the schema calls them.
 var askerTypes = map[session.Kind]types.EntityType{
 	session.Person: "Person", session.Buyer: "Buyer", session.Operator: "Operator",
 	session.Officer: "Officer", session.Auditor: "Auditor", session.Machine: "Machine",
 }
 
-// askerEntity is who asks, in Cedar's words; false for nobody. Without a
-// program one is of the house, and no person is.
-func askerEntity(who session.Principal) (types.Entity, bool) {
-	name, known := askerTypes[who.Kind()]
-	if !known || who.String() == "" || who.Kind() == session.Person && who.Program() == "" {
-		return types.Entity{}, false
-	}
-	return types.Entity{UID: types.NewEntityUID(name, types.String(who.String())), Attributes: types.NewRecord(types.RecordMap{
-		"program": programUID(who.Program()),
-		"ofHouse": types.Boolean(who.Program() == ""),
-		"account": types.String(who.Account()), // "" is nobody's: nothing belongs to it
-	})}, true
+// asker is who asks, in Cedar's words.
+type asker struct {
+	types.Entity
+	alone, nobody types.Value // the sets of them and of nobody
 }
 
-// askers keeps the entities of those who asked lately. They are pure functions
-// of the principal, so what is kept is never stale; a place is simply taken by
-// the next. Objects are not kept: their cost would tell who else asks for them.
+// newAsker gives who asks; false for nobody. Without a program one is of the
+// house, and no person is.
+func newAsker(who session.Principal) (*asker, bool) {
+	name, known := askerTypes[who.Kind()]
+	if !known || who.String() == "" || who.Kind() == session.Person && who.Program() == "" {
+		return nil, false
+	}
+	uid := types.NewEntityUID(name, types.String(who.String()))
+	return &asker{
+		Entity: types.Entity{UID: uid, Attributes: types.NewRecord(types.RecordMap{
+			"program": programUID(who.Program()),
+			"ofHouse": types.Boolean(who.Program() == ""),
+			"account": types.String(who.Account()), // "" is nobody's: nothing belongs to it
+		})},
+		alone: types.NewSet(uid), nobody: types.Set{},
+	}, true
+}
+
+// among is a set of which nothing is kept but the asker: the rules ask of a set
+// whether it contains the principal and nothing else (lint sees to that), and
+// so who else is in it can neither cost nor tell.
+func among[T ~string](ids []T, a *asker, kind types.EntityType) types.Value {
+	if a.UID.Type == kind && slices.Contains(ids, T(a.UID.ID)) {
+		return a.alone
+	}
+	return a.nobody
+}
+
+// askers keeps those who asked lately. What is kept is a pure function of the
+// principal, so it is never stale; a place is simply taken by the next. Objects
+// are not kept: their cost would tell who else asks for them.
 type askers struct {
 	seed   maphash.Seed
 	places [256]atomic.Pointer[keptAsker]
 }
 
 type keptAsker struct {
-	who    session.Principal
-	entity types.Entity
+	who   session.Principal
+	asker *asker
 }
 
-func (a *askers) entity(who session.Principal) (types.Entity, bool) {
+func (a *askers) find(who session.Principal) (*asker, bool) {
 	place := &a.places[maphash.Comparable(a.seed, who)%uint64(len(a.places))]
 	if kept := place.Load(); kept != nil && kept.who == who {
-		return kept.entity, true
+		return kept.asker, true
 	}
-	e, somebody := askerEntity(who)
+	is, somebody := newAsker(who)
 	if somebody {
-		place.Store(&keptAsker{who, e})
+		place.Store(&keptAsker{who, is})
 	}
-	return e, somebody
+	return is, somebody
 }
 
 // attribute is a set of the attributes that objects have in the schema.
@@ -188,7 +198,7 @@ func (f Facts) given(kind string) attribute {
 // objectEntity is the object, in Cedar's words, with those of its attributes
 // that somebody reads, for this asker. What the facts do not give is left out,
 // and the rules refuse what is incomplete.
-func objectEntity(o Object, f Facts, reads attribute, asker types.EntityUID) types.Entity {
+func objectEntity(o Object, f Facts, reads attribute, asker *asker) types.Entity {
 	e := types.Entity{UID: types.NewEntityUID(entityTypes[o.Kind], types.String(o.ID))}
 	reads &= f.given(o.Kind)
 	if reads == 0 {
@@ -203,10 +213,10 @@ func objectEntity(o Object, f Facts, reads attribute, asker types.EntityUID) typ
 	put(hasProgram, "program", func() types.Value { return programUID(f.Program) })
 	put(hasOwner, "owner", func() types.Value { return personUID(f.Owner) })
 	put(hasSelf, "self", func() types.Value { return personUID(f.Owner) })
-	put(hasParties, "parties", func() types.Value { return onlyAsker(f.Parties, asker, "Person") })
-	put(hasSharedWith, "sharedWith", func() types.Value { return onlyAsker(f.SharedWith, asker, "Person") })
+	put(hasParties, "parties", func() types.Value { return among(f.Parties, asker, "Person") })
+	put(hasSharedWith, "sharedWith", func() types.Value { return among(f.SharedWith, asker, "Person") })
 	put(hasKept, "kept", func() types.Value { return types.Boolean(f.Kept) })
-	put(hasOpenTo, "openTo", func() types.Value { return onlyAsker(f.OpenTo, asker, "Officer") })
+	put(hasOpenTo, "openTo", func() types.Value { return among(f.OpenTo, asker, "Officer") })
 	put(hasAccount, "account", func() types.Value { return types.String(f.Account) })
 	put(hasRole, "role", func() types.Value { return types.String(f.Role) })
 	put(hasAsker, "asker", func() types.Value { return officerUID(f.Asker) })

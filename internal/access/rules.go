@@ -35,8 +35,7 @@ var verbs = []Verb{List, View, Listen, Allow, Withdraw, Log, Receipt, Reveal, In
 
 // rules are the policies, checked and sorted by the questions they can answer.
 type rules struct {
-	sorted   map[question]policies
-	reads    map[question]attribute // of the object, by those policies
+	sorted   map[question]*answering
 	actions  map[Verb]types.Entity
 	required map[types.EntityType][]types.String // the attributes an entity must have
 }
@@ -45,6 +44,13 @@ type rules struct {
 type question struct {
 	verb      Verb
 	who, what types.EntityType
+}
+
+// answering is what answers a question.
+type answering struct {
+	policies
+	reads         attribute      // of the object, by those policies
+	asker, object []types.String // the attributes that the two must have
 }
 
 // policies are in the order of the file. Authorize runs all of them.
@@ -76,7 +82,7 @@ func readRules(policyText, schemaText []byte) (*rules, error) {
 	if err != nil {
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "<input>", policyFile)) // Cedar knows the line, and not the file
 	}
-	r := &rules{sorted: map[question]policies{}, reads: map[question]attribute{}, actions: map[Verb]types.Entity{}, required: map[types.EntityType][]types.String{}}
+	r := &rules{sorted: map[question]*answering{}, actions: map[Verb]types.Entity{}, required: map[types.EntityType][]types.String{}}
 	errs := []error{r.readActions(s), r.readEntities(s)}
 	check := validate.New(s, validate.WithStrict())
 	for _, p := range list {
@@ -86,6 +92,9 @@ func readRules(policyText, schemaText []byte) (*rules, error) {
 			continue
 		}
 		r.sort(tree)
+	}
+	for q, a := range r.sorted {
+		a.asker, a.object = r.required[q.who], r.readOf(q.what, a.reads)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -155,8 +164,11 @@ func (r *rules) sort(p *ast.Policy) {
 			for _, what := range objects {
 				if part, ok := narrow(p, question{v, who, what}); ok {
 					q := question{v, who, what}
-					r.sorted[q] = append(r.sorted[q], cedar.NewPolicyFromAST((*publicast.Policy)(part)))
-					r.reads[q] |= readsOf(p)
+					if r.sorted[q] == nil {
+						r.sorted[q] = &answering{}
+					}
+					r.sorted[q].policies = append(r.sorted[q].policies, cedar.NewPolicyFromAST((*publicast.Policy)(part)))
+					r.sorted[q].reads |= readsOf(p)
 				}
 			}
 		}
@@ -174,6 +186,11 @@ func readsOf(p *ast.Policy) (reads attribute) {
 		})
 	}
 	return reads
+}
+
+// readOf are the required attributes of an object that somebody reads.
+func (r *rules) readOf(what types.EntityType, reads attribute) []types.String {
+	return slices.DeleteFunc(slices.Clone(r.required[what]), func(name types.String) bool { return attributes[name]&reads == 0 })
 }
 
 // narrow gives the policy without scopes that q answers, and false if it cannot
@@ -315,33 +332,22 @@ func (s *scene) Get(uid types.EntityUID) (types.Entity, bool) {
 
 // decide says yes only if a policy permits, none forbids, none failed, and all
 // that the request names is loaded with every attribute that is read of it.
-func (r *rules) decide(v Verb, who, what types.EntityUID, s *scene) bool {
-	q := question{v, who.Type, what.Type}
-	if !r.complete(who, allAttributes, s) || !r.complete(what, r.reads[q], s) {
+func (a *answering) decide(v Verb, who, what types.EntityUID, s *scene) bool {
+	if !complete(who, a.asker, s) || !complete(what, a.object, s) {
 		return false
 	}
-	if _, known := s.Get(actionOf(v)); !known {
-		return false
-	}
-	decision, diagnostic := cedar.Authorize(r.sorted[q], s, cedar.Request{Principal: who, Action: actionOf(v), Resource: what})
+	s.Get(actionOf(v)) // it remembers what is not loaded
+	decision, diagnostic := cedar.Authorize(&a.policies, s, cedar.Request{Principal: who, Action: actionOf(v), Resource: what})
 	return decision == cedar.Allow && len(diagnostic.Errors) == 0 && !s.missed
 }
 
-// complete reports whether an entity is loaded with all of its required
-// attributes that are read; those that are no object's always are.
-func (r *rules) complete(uid types.EntityUID, reads attribute, s *scene) bool {
-	e, ok := s.Get(uid)
-	if !ok {
-		return false
-	}
-	required, known := r.required[uid.Type]
+// complete reports whether an entity has all of these attributes.
+func complete(uid types.EntityUID, required []types.String, s *scene) bool {
+	e, _ := s.Get(uid)
 	for _, name := range required {
-		if a := attributes[name]; a != 0 && a&reads == 0 {
-			continue
-		}
 		if _, ok := e.Attributes.Get(name); !ok {
 			return false
 		}
 	}
-	return known
+	return true
 }

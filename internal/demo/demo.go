@@ -276,7 +276,10 @@ func (d *Demo) invite(ctx context.Context) error {
 		}
 		fmt.Fprintf(d.options.Out, "  %-34s %s/in/%s\n", l.what, d.Config.URL, token)
 	}
-	fmt.Fprintf(d.options.Out, "  %-34s %s\n\n", "the operator: runs, never listens", operator)
-	fmt.Fprintf(d.options.Out, "In another terminal:\n  check the log      go run ./cmd/yesline audit verify --data %s\n  check every claim  go run ./cmd/yesline demo --check\n", d.Config.Data)
+	fmt.Fprintf(d.options.Out, "  %-34s %s\n", "the operator: runs, never listens", operator)
+	fmt.Fprintf(d.options.Out, "\nOr get an account of your own, with any number that begins +1202555:\n\n")
+	fmt.Fprintf(d.options.Out, "  %-34s %s/join\n", "sign up", d.Config.URL)
+	fmt.Fprintf(d.options.Out, "  %-34s %s/outbox\n\n", "your code arrives here", d.Config.URL)
+	fmt.Fprintf(d.options.Out, "In another terminal:\n  check the log      go run ./cmd/yesline audit verify --data %s\n  check every claim  go run ./cmd/yesline demo --check\n  the enemy          make attack\n", d.Config.Data)
 	return nil
 }

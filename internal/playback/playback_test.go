@@ -229,17 +229,20 @@ func TestTheOwnerHearsTheirVoice(t *testing.T) {
 func TestAWindowIsGivenBack(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	said := say(12)
+	said := say(14)
 	track := s.record(t, said)
 	whole := reference(t, said)
 	permit := must[access.Permit](t)(s.listens(t, s.ann, track))
-	for _, c := range [][2]int64{{0, 100_000}, {44, 60_000}, {100_000, 100_001}, {0, Size(12)}} {
+	for _, c := range [][2]int64{{0, 100_000}, {44, 60_000}, {100_000, 100_001}, {0, Size(12)}, {51, 51 + sheetSize - 2*unitBytes}, {51, 52 + sheetSize - 2*unitBytes}, {50, 50 + sheetSize}} {
 		got := must[[]byte](t)(s.Window(t.Context(), permit, track, c[0], c[1]))
 		if !bytes.Equal(got, whole[c[0]:c[1]]) {
 			t.Errorf("%v: the bytes differ from what was said", c)
 		}
+		if most := max(sheetSize, len(got)+2*unitBytes); cap(got) > most {
+			t.Errorf("%v: it moved in memory, to %d bytes: nobody wiped where it was", c, cap(got))
+		}
 		s.Done(got)
-		if bytes.ContainsFunc(got, func(r rune) bool { return r != 0 }) {
+		if len(bytes.Trim(got[:cap(got)], "\x00")) > 0 {
 			t.Errorf("%v: it was given back and is still in memory", c)
 		}
 	}

@@ -33,6 +33,7 @@ var (
 	bob     = yesline.PersonID(id("per", "bob"))
 	eve     = yesline.PersonID(id("per", "eve"))
 	program = yesline.ProgramID(id("prg", "field"))
+	other   = yesline.ProgramID(id("prg", "other"))
 	trkAnn  = yesline.TrackID(id("trk", "ann"))
 	trkBob  = yesline.TrackID(id("trk", "bob"))
 	receipt = yesline.ReceiptID(id("rcp", "first"))
@@ -250,6 +251,7 @@ func (s *sample) facts() map[string]access.Loader {
 		string(trkBob):  {Program: program, Owner: bob, Parties: both, SharedWith: []yesline.PersonID{ann}, Kept: true},
 		string(receipt): {Program: program, Owner: ann},
 		string(program): {Program: program},
+		string(other):   {Program: other},
 	}
 	for _, p := range []yesline.PersonID{ann, bob, eve} {
 		known[string(p)] = access.Facts{Program: program, Owner: p}
