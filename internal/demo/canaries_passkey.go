@@ -46,22 +46,37 @@ func handleOf(who session.Principal) []byte {
 // authenticator does that attests nothing (Web Authentication, sections 5.8.1
 // and 6.5).
 func register(options []byte, origin string) ([]byte, error) {
+	_, credential, err := newPasskey(options, origin)
+	return credential, err
+}
+
+// softPasskey is what an authenticator in software keeps of a passkey.
+type softPasskey struct {
+	key        *ecdsa.PrivateKey
+	id, handle []byte
+	rp, origin string
+}
+
+func newPasskey(options []byte, origin string) (*softPasskey, []byte, error) {
 	var asked struct {
 		Challenge string `json:"challenge"`
 		RP        struct {
 			ID string `json:"id"`
 		} `json:"rp"`
+		User struct {
+			ID string `json:"id"`
+		} `json:"user"`
 	}
 	if err := json.Unmarshal(options, &asked); err != nil {
-		return nil, fmt.Errorf("reading the options of a passkey: %w", err)
+		return nil, nil, fmt.Errorf("reading the options of a passkey: %w", err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	point, err := key.PublicKey.Bytes()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	id := make([]byte, 32)
 	rand.Read(id)
@@ -79,9 +94,14 @@ func register(options []byte, origin string) ([]byte, error) {
 	object = append(object, data...)
 	client, err := json.Marshal(map[string]any{"type": "webauthn.create", "challenge": asked.Challenge, "origin": origin, "crossOrigin": false})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	encode := base64.RawURLEncoding.EncodeToString
-	return json.Marshal(map[string]any{"id": encode(id), "rawId": encode(id), "type": "public-key", "clientExtensionResults": map[string]any{},
+	handle, err := base64.RawURLEncoding.DecodeString(asked.User.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	credential, err := json.Marshal(map[string]any{"id": encode(id), "rawId": encode(id), "type": "public-key", "clientExtensionResults": map[string]any{},
 		"response": map[string]any{"clientDataJSON": encode(client), "attestationObject": encode(object), "transports": []string{"internal"}}})
+	return &softPasskey{key, id, handle, asked.RP.ID, origin}, credential, err
 }

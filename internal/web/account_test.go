@@ -602,7 +602,6 @@ func TestAppointing(t *testing.T) {
 // Whoever runs a place does not choose who watches over it.
 func TestWhoAppointsWhom(t *testing.T) {
 	t.Parallel()
-	other := yesline.ProgramID(id("prg", "other"))
 	none := []session.Colleague{{Role: session.Officer, Program: program, Ended: 1}, {Role: session.Officer, Program: other}, {Role: session.Operator}}
 	one := append(slices.Clone(none), session.Colleague{Role: session.Officer, Program: program})
 	above := append(slices.Clone(none), session.Colleague{Role: session.Officer})

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
@@ -16,7 +15,7 @@ import (
 	"time"
 
 	"yesline"
-	"yesline/internal/access"
+	"yesline/internal/consent"
 	"yesline/internal/playback"
 	"yesline/internal/session"
 )
@@ -47,11 +46,7 @@ func TestTheGateAloneKeepsEveryDoor(t *testing.T) {
 		}
 		absent := httptest.NewRecorder()
 		writeProblem(absent, newProblem(http.StatusNotFound, "absent"))
-		samples := map[string]string{}
-		for _, o := range operations() {
-			body, _ := json.Marshal(o.sample)
-			samples[o.pattern] = string(body)
-		}
+		samples := site.samples(t)
 		for _, r := range site.table {
 			if r.sort == "public" || r.rule.Param == theAsker {
 				continue // an own door names nobody else's
@@ -92,6 +87,31 @@ func TestTheGateAloneKeepsEveryDoor(t *testing.T) {
 			}
 		}
 	}
+}
+
+// samples are bodies that the doors for programs take.
+func (s *Site) samples(t testing.TB) map[string]string {
+	t.Helper()
+	all, desk := map[string]string{}, s.newDesk()
+	for _, o := range desk.operations {
+		fields := o.sample
+		if slices.Contains(o.accepts, "words_sha256") {
+			ev, _, err := desk.wordsFor(consent.Purpose(o.name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fields = map[string]string{"words_sha256": ev.PromptSHA256}
+		}
+		if fields == nil {
+			continue // the door takes no body
+		}
+		body, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[o.pattern] = string(body)
+	}
+	return all
 }
 
 // keyOf makes a key that covers all that a key can.
@@ -146,6 +166,3 @@ func sendTo(to http.Handler, method, path, body string, header http.Header) *htt
 	to.ServeHTTP(w, r)
 	return w
 }
-
-var _ = netip.Addr{}
-var _ = access.List
