@@ -15,8 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cedar-policy/cedar-go/types"
-
 	"yesline"
 	"yesline/internal/audit"
 	"yesline/internal/session"
@@ -494,20 +492,49 @@ func TestOnlyStaffAndMachinesAreOfTheHouse(t *testing.T) {
 	}
 }
 
-// Of a set the gate loads whether the asker is in it, by id and by kind.
-func TestOnlyTheAskerIsInASet(t *testing.T) {
+// Of an object the gate says what is the asker's, by id and by kind, and of
+// nobody else who they are.
+func TestAnObjectIsSaidInTermsOfTheAsker(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	olga, _ := newAsker(h.as("olga"))
-	petra, _ := newAsker(h.as("petra"))
-	ids := []string{"stf_oscar", h.as("olga").String(), h.as("petra").String()}
-	for what, c := range map[string]struct{ got, want types.Value }{
-		"olga":                          {among(ids, olga, "Officer"), types.NewSet(olga.UID)},
-		"an operator among officers":    {among(ids, petra, "Officer"), types.NewSet()},
-		"olga where only somebody else": {among(ids[:1], olga, "Officer"), types.NewSet()},
+	ids := func(names ...string) (people []yesline.PersonID, officers []string) {
+		for _, name := range names {
+			people, officers = append(people, yesline.PersonID(h.as(name).String())), append(officers, h.as(name).String())
+		}
+		return people, officers
+	}
+	full := func(name string) Facts {
+		people, officers := ids("eve", name, "oscar")
+		return Facts{Program: h.as(name).Program(), Owner: people[1], Parties: people, SharedWith: people, Kept: true,
+			OpenTo: officers, Account: officers[1], Role: session.Auditor, Asker: officers[1]}
+	}
+	const personal, official = hasOwner | hasSelf | hasParties | hasSharedWith, hasOpenTo | hasAsker
+	for name, want := range map[string]attribute{
+		"ann":     hasProgram | hasKept | hasAccount | personal,
+		"olga":    hasProgram | hasKept | hasAccount | official,
+		"hugo":    hasProgram | hasKept | hasAccount | official,
+		"petra":   hasProgram | hasKept | hasAccount,
+		"machine": hasProgram | hasKept, // has no account
 	} {
-		if !c.got.Equal(c.want) {
-			t.Errorf("%s: got %v, want %v", what, c.got, c.want)
+		is, _ := newAsker(h.as(name))
+		if got := is.standing(full(name), allAttributes); got != (standing{allAttributes, want, session.Auditor}) {
+			t.Errorf("%s: got %b, want %b", name, got.theirs, want)
+		}
+		if got := is.standing(full("bob"), allAttributes); got.theirs&^(hasProgram|hasKept) != 0 {
+			t.Errorf("what is bob's is said to be %s's: %b", name, got.theirs)
+		}
+		if got := is.standing(full(name), hasKept); got != (standing{hasKept, hasKept, ""}) {
+			t.Errorf("%s: what nobody reads is said: %+v", name, got)
+		}
+		strangers, others := is.standing(full("zoe"), allAttributes), full("zoe")
+		others.Owner, others.Account, others.Asker = "per_x", "per_x", "stf_x"
+		if got := is.standing(others, allAttributes); got != strangers {
+			t.Errorf("%s can tell two strangers: %+v, %+v", name, got, strangers)
+		}
+		for range 2 { // made, and kept
+			if said := fmt.Sprint(is.tell(strangers)); strings.Contains(said, h.as("zoe").String()) || strings.Contains(said, string(h.other)) && name != "zoe" {
+				t.Errorf("%s hears %s", name, said)
+			}
 		}
 	}
 }

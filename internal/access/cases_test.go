@@ -841,6 +841,17 @@ func TestAnOfficerHasFewCasesAtOnce(t *testing.T) {
 		if _, err := d.Close(t.Context(), d.permit("olga", Break, Object{"case", string(last.ID)})); err != nil {
 			t.Fatal(err)
 		}
+		about, err := d.Ask(t.Context(), d.permit("olga", Break, d.object("person")), []yesline.PersonID{d.person("ann")}, why, "21")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.approves("oscar", about)
+		if _, err := d.Ask(t.Context(), permit, d.both(), why, "22"); !errors.Is(err, yesline.TooMany) {
+			t.Errorf("with one of them about a person: got %v, want too many", err)
+		}
+		if err := d.Cases.Forget(t.Context(), d.person("ann")); err != nil { // and with her ends the case about her
+			t.Fatal(err)
+		}
 		d.asks("olga")
 		d.asks("hugo")
 	})
@@ -912,6 +923,9 @@ func TestACaseForgets(t *testing.T) {
 		}
 		d.mayNot("olga", Reveal, "person")
 		d.may("olga", View, "call") // it is bob's too
+		if own, err := d.OpenBy(t.Context(), d.as("olga").Account()); err != nil || len(own) != 1 || own[0].ID != call.ID {
+			t.Errorf("open to olga: %v, %v; want the call's alone", own, err)
+		}
 		found, err := d.ByID(t.Context(), []yesline.CaseID{call.ID, about.ID})
 		if err != nil {
 			t.Fatal(err)
@@ -941,6 +955,50 @@ func TestACaseForgets(t *testing.T) {
 		}
 		if err := d.Cases.Forget(t.Context(), ""); !errors.Is(err, yesline.Invalid) {
 			t.Errorf("forgetting nobody: %v", err)
+		}
+	})
+}
+
+// To forget somebody takes the keys of their program, and works without them
+// when they are destroyed. A row whose people are gone is emptied too.
+func TestForgettingNeedsNoOtherProgram(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		t.Parallel()
+		content := open("content")
+		d := newDesk(t, content)
+		ann := d.person("ann")
+		here := d.asks("olga")
+		about, err := d.Ask(t.Context(), d.permit("olga", Break, d.object("person")), []yesline.PersonID{ann}, why, "2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.write(content, `DELETE FROM case_people WHERE case_id = $1`, string(about.ID))
+		d.arrange(state{kept: true, foreign: true})
+		if _, err := d.Ask(t.Context(), d.permit("oona", Break, d.object("call")), []yesline.PersonID{yesline.NewPersonID()}, why, "3"); err != nil {
+			t.Fatal(err)
+		}
+		d.mac = func(ctx context.Context, program yesline.ProgramID, data []byte) ([]byte, error) {
+			if program != d.program {
+				return nil, yesline.Unavailable
+			}
+			return d.mark(ctx, program, data)
+		}
+		if err := d.Cases.Forget(t.Context(), ann); err != nil {
+			t.Fatal(err)
+		}
+		found, err := d.ByID(t.Context(), []yesline.CaseID{here.ID, about.ID})
+		if err != nil || found[here.ID] != here || found[about.ID].State != CaseClosed || found[about.ID].Object.ID != "" {
+			t.Errorf("got %v, %v", found, err)
+		}
+		d.nowhere(content, "cases", ann)
+		d.burnt = true
+		if err := d.Cases.Forget(t.Context(), d.person("bob")); err != nil {
+			t.Fatal(err)
+		}
+		var left int
+		if err := content.QueryRow(t.Context(), `SELECT COUNT(*) FROM cases WHERE program = $1 AND reason <> ''`, string(d.program)).Scan(&left); err != nil || left != 0 {
+			t.Errorf("%d reasons are left, %v", left, err)
 		}
 	})
 }

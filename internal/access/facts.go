@@ -64,17 +64,9 @@ var phantom = Facts{
 	Account: "per_phantom", Role: "phantom", Asker: "stf_phantom",
 }
 
-func personUID(id yesline.PersonID) types.EntityUID {
-	return types.NewEntityUID("Person", types.String(id))
-}
-
 // programUID names a program; "" is the house.
 func programUID(id yesline.ProgramID) types.EntityUID {
 	return types.NewEntityUID("Program", types.String(cmp.Or(id, HouseID)))
-}
-
-func officerUID(account string) types.EntityUID {
-	return types.NewEntityUID("Officer", types.String(account))
 }
 
 // askerTypes are those who ask and what the schema calls them.
@@ -83,10 +75,12 @@ var askerTypes = map[session.Kind]types.EntityType{
 	session.Officer: "Officer", session.Auditor: "Auditor", session.Machine: "Machine",
 }
 
-// asker is who asks, in Cedar's words.
+// asker is who asks, in Cedar's words, with what was said to them of objects
+// lately.
 type asker struct {
 	types.Entity
-	alone, nobody types.Value // the sets of them and of nobody
+	who  session.Principal
+	told [32]atomic.Pointer[told]
 }
 
 // newAsker gives who asks; false for nobody. Without a program one is of the
@@ -96,26 +90,92 @@ func newAsker(who session.Principal) (*asker, bool) {
 	if !known || who.String() == "" || who.Kind() == session.Person && who.Program() == "" {
 		return nil, false
 	}
-	uid := types.NewEntityUID(name, types.String(who.String()))
-	return &asker{
-		Entity: types.Entity{UID: uid, Attributes: types.NewRecord(types.RecordMap{
+	return &asker{who: who, Entity: types.Entity{UID: types.NewEntityUID(name, types.String(who.String())),
+		Attributes: types.NewRecord(types.RecordMap{
 			"program": programUID(who.Program()),
 			"ofHouse": types.Boolean(who.Program() == ""),
 			"account": types.String(who.Account()), // "" is nobody's: nothing belongs to it
-		})},
-		alone: types.NewSet(uid), nobody: types.Set{},
-	}, true
+		})}}, true
 }
 
-// among is a set of which nothing is kept but the asker: the rules ask of a set
-// whether it contains the principal and nothing else (lint sees to that), and
-// so who else is in it can neither cost nor tell.
-func among[T ~string](ids []T, a *asker, kind types.EntityType) types.Value {
-	if a.UID.Type == kind && slices.Contains(ids, T(a.UID.ID)) {
-		return a.alone
-	}
-	return a.nobody
+// standing is all that is said of an object to who asks: which of its attributes
+// are read, which of those are theirs (or true), and a colleague's role. The
+// rules hold what is an id against the asker and nothing else (lint sees to
+// that), so who else an object is about can neither cost nor tell, and what
+// does not exist is said like what is a stranger's.
+type standing struct {
+	reads, theirs attribute
+	role          session.Kind
 }
+
+// told is a standing in Cedar's words. It is a function of the standing and the
+// asker, so it is never stale, and nobody else's questions make it.
+type told struct {
+	standing
+	attributes types.Record
+}
+
+// standing says how an object stands to who asks.
+func (a *asker) standing(f Facts, reads attribute) standing {
+	r := standing{reads: reads}
+	is := func(theirs bool, attr attribute) {
+		if theirs {
+			r.theirs |= attr & reads
+		}
+	}
+	person, account := a.who.Person(), a.who.Account()
+	is(f.Program == a.who.Program(), hasProgram)
+	is(f.Kept, hasKept)
+	is(account != "" && f.Account == account, hasAccount)
+	if person != "" {
+		is(f.Owner == person, hasOwner|hasSelf)
+		is(slices.Contains(f.Parties, person), hasParties)
+		is(slices.Contains(f.SharedWith, person), hasSharedWith)
+	}
+	if a.who.Kind() == session.Officer {
+		is(slices.Contains(f.OpenTo, account), hasOpenTo)
+		is(f.Asker == account, hasAsker)
+	}
+	if reads&hasRole != 0 {
+		r.role = f.Role
+	}
+	return r
+}
+
+// tell gives a standing in Cedar's words.
+func (a *asker) tell(r standing) types.Record {
+	place := &a.told[(uint(r.reads)*7+uint(r.theirs))%uint(len(a.told))]
+	if kept := place.Load(); kept != nil && kept.standing == r {
+		return kept.attributes
+	}
+	attrs := types.RecordMap{}
+	put := func(attr attribute, name types.String, theirs, anothers types.Value) {
+		switch {
+		case r.reads&attr == 0:
+		case r.theirs&attr != 0:
+			attrs[name] = theirs
+		default:
+			attrs[name] = anothers
+		}
+	}
+	person, officer := types.NewEntityUID("Person", another), types.NewEntityUID("Officer", another)
+	put(hasProgram, "program", programUID(a.who.Program()), programUID(another))
+	put(hasOwner, "owner", a.UID, person)
+	put(hasSelf, "self", a.UID, person)
+	put(hasParties, "parties", types.NewSet(a.UID), types.NewSet())
+	put(hasSharedWith, "sharedWith", types.NewSet(a.UID), types.NewSet())
+	put(hasKept, "kept", types.True, types.False)
+	put(hasOpenTo, "openTo", types.NewSet(a.UID), types.NewSet())
+	put(hasAccount, "account", types.String(a.who.Account()), types.String(another))
+	put(hasRole, "role", types.String(r.role), types.String(r.role))
+	put(hasAsker, "asker", a.UID, officer)
+	kept := &told{r, types.NewRecord(attrs)}
+	place.Store(kept)
+	return kept.attributes
+}
+
+// another is whoever does not ask. It is nobody's id.
+const another = "another"
 
 // askers keeps those who asked lately. What is kept is a pure function of the
 // principal, so it is never stale; a place is simply taken by the next. Objects
@@ -200,26 +260,8 @@ func (f Facts) given(kind string) attribute {
 // and the rules refuse what is incomplete.
 func objectEntity(o Object, f Facts, reads attribute, asker *asker) types.Entity {
 	e := types.Entity{UID: types.NewEntityUID(entityTypes[o.Kind], types.String(o.ID))}
-	reads &= f.given(o.Kind)
-	if reads == 0 {
-		return e
+	if reads &= f.given(o.Kind); reads != 0 {
+		e.Attributes = asker.tell(asker.standing(f, reads))
 	}
-	attrs := make(types.RecordMap, 6)
-	put := func(a attribute, name types.String, value func() types.Value) {
-		if reads&a != 0 {
-			attrs[name] = value()
-		}
-	}
-	put(hasProgram, "program", func() types.Value { return programUID(f.Program) })
-	put(hasOwner, "owner", func() types.Value { return personUID(f.Owner) })
-	put(hasSelf, "self", func() types.Value { return personUID(f.Owner) })
-	put(hasParties, "parties", func() types.Value { return among(f.Parties, asker, "Person") })
-	put(hasSharedWith, "sharedWith", func() types.Value { return among(f.SharedWith, asker, "Person") })
-	put(hasKept, "kept", func() types.Value { return types.Boolean(f.Kept) })
-	put(hasOpenTo, "openTo", func() types.Value { return among(f.OpenTo, asker, "Officer") })
-	put(hasAccount, "account", func() types.Value { return types.String(f.Account) })
-	put(hasRole, "role", func() types.Value { return types.String(f.Role) })
-	put(hasAsker, "asker", func() types.Value { return officerUID(f.Asker) })
-	e.Attributes = types.NewRecord(attrs)
 	return e
 }

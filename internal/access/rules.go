@@ -87,7 +87,7 @@ func readRules(policyText, schemaText []byte) (*rules, error) {
 	check := validate.New(s, validate.WithStrict())
 	for _, p := range list {
 		tree := (*ast.Policy)(p.AST())
-		if err := errors.Join(check.Policy("", tree), lint(tree, s), lintSets(tree, s)); err != nil {
+		if err := errors.Join(check.Policy("", tree), lint(tree, s), lintSets(tree, s), lintIDs(tree)); err != nil {
 			errs = append(errs, fmt.Errorf("%s:%d: %w", policyFile, p.Position().Line, err))
 			continue
 		}
@@ -249,6 +249,59 @@ func lintSets(p *ast.Policy, s *resolved.Schema) error {
 		return errors.New("a policy asks of a set only whether it contains the principal")
 	}
 	return nil
+}
+
+// heldAgainst are the attributes of objects that are somebody's id, and what of
+// the principal they may be held against: an attribute, or "" for itself.
+var heldAgainst = map[types.String]types.String{"program": "program", "owner": "", "self": "", "account": "account", "asker": ""}
+
+// lintIDs: of whoever is not the asker the gate tells nothing but that, so all
+// that a policy may ask is whether it is the asker.
+func lintIDs(p *ast.Policy) error {
+	ids, held := 0, 0
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			var sides ast.BinaryNode
+			switch n := n.(type) {
+			case ast.NodeTypeAccess:
+				if _, is := heldAgainst[n.Value]; is && isVariable(n.Arg, "resource") {
+					ids++
+				}
+			case ast.NodeTypeEquals:
+				sides = n.BinaryNode
+			case ast.NodeTypeNotEquals:
+				sides = n.BinaryNode
+			}
+			if isHeld(sides.Left, sides.Right) || isHeld(sides.Right, sides.Left) {
+				held++
+			}
+			return true
+		})
+	}
+	if ids != held {
+		return errors.New("a policy holds an id of the resource against the principal's, and against nothing else")
+	}
+	return nil
+}
+
+// isHeld reports whether one side is an id of the resource and the other side
+// the same of the principal.
+func isHeld(one, other ast.IsNode) bool {
+	of, ok := one.(ast.NodeTypeAccess)
+	if !ok || !isVariable(of.Arg, "resource") {
+		return false
+	}
+	against, ok := heldAgainst[of.Value]
+	if !ok || against == "" {
+		return ok && isVariable(other, "principal")
+	}
+	theirs, ok := other.(ast.NodeTypeAccess)
+	return ok && theirs.Value == against && isVariable(theirs.Arg, "principal")
+}
+
+func isVariable(n ast.IsNode, name types.String) bool {
+	v, ok := n.(ast.NodeTypeVariable)
+	return ok && v.Name == name
 }
 
 func isSet(name types.String, s *resolved.Schema) bool {

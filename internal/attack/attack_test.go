@@ -79,6 +79,7 @@ func TestEachLeakIsCaught(t *testing.T) {
 		{"secrets", "secrets in the log"},
 		{"secrets", "numbers in the log"},
 		{"look", "an id of somebody else"},
+		{"look", "an id of somebody whom nobody knows"},
 		{"look", "a field too many"},
 		{"faults", "permanent public links"},
 		{"faults", "any signed-in user reads all"},

@@ -370,6 +370,9 @@ func (m *model) showCall(w http.ResponseWriter, who Identity, id string) {
 	if m.leak == "an id of somebody else" {
 		page += m.file.Identities[len(m.file.Identities)-1].Person
 	}
+	if m.leak == "an id of somebody whom nobody knows" {
+		page += string(yesline.NewPersonID())
+	}
 	io.WriteString(w, page)
 }
 

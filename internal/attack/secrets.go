@@ -51,16 +51,19 @@ func (a *assault) findSecrets(t try, got answer, text []byte) {
 	}
 }
 
-// findIDs finds ids that the story made and that are none of theirs. What they
-// asked for they know.
+// findIDs finds ids that the story made and that are none of theirs, and those
+// of people whom the story does not know at all: an attack makes cases, keys and
+// sessions, but nobody. What they asked for they know.
 func (a *assault) findIDs(t try, got answer, text []byte) {
 	mine := a.idents[t.who.Name]
 	for _, id := range ids.FindAllString(string(text), 500) {
 		prefix, _, _ := strings.Cut(id, "_")
-		if mine[id] || t.door.Sort == "public" && slices.Contains(a.file.Public, id) || strings.Contains(t.path, id) || bytes.Contains(t.body, []byte(id)) || !slices.Contains(a.known[prefix], id) {
+		if mine[id] || t.door.Sort == "public" && slices.Contains(a.file.Public, id) || strings.Contains(t.path, id) || bytes.Contains(t.body, []byte(id)) {
 			continue
 		}
-		a.leak(t, got, "the answer holds the id of a "+prefix+" that is none of theirs")
+		if prefix == "per" || slices.Contains(a.known[prefix], id) {
+			a.leak(t, got, "the answer holds the id of a "+prefix+" that is none of theirs")
+		}
 	}
 }
 

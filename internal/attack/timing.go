@@ -11,17 +11,20 @@ import (
 
 // The seventh family: what is there and not theirs must take as long as what
 // is nowhere. The two are asked in turns. A door leaks when in every round the
-// ranks of the two differ by more than surely chance (Mann-Whitney, |z| > 4.5:
-// one in 150,000) and their medians by more than 200 us and a tenth.
+// ranks of the two differ by more than that round's bound (Mann-Whitney; in the
+// last ones surely more than chance: one in 150,000) and their medians by more
+// than 200 us and a tenth. A door that looks even in a round is done: most are
+// after the first, which is short and so easily made suspicious.
 const (
-	surely      = 4.5
-	leastShift  = 200 * time.Microsecond
-	leastPart   = 0.1
-	firstRound  = 12 // of each; a door that looks even then is done
-	nextRounds  = 60
-	roundsInAll = 4
-	suspicious  = 2.0
+	surely     = 4.5 // standard deviations
+	leastShift = 200 * time.Microsecond
+	leastPart  = 0.1
 )
+
+var rounds = []struct {
+	each  int // tries of each of the two
+	bound float64
+}{{6, 1}, {12, 2}, {60, surely}, {60, surely}, {60, surely}}
 
 func (a *assault) timing(ctx context.Context) {
 	for _, d := range a.doors {
@@ -52,23 +55,14 @@ func (a *assault) outsider(d Door) (Identity, string, bool) {
 func (a *assault) clock(ctx context.Context, d Door, who Identity, id string) {
 	t := a.ask("timing", d, who, id)
 	var shift time.Duration
-	for round := range roundsInAll {
-		n := nextRounds
-		if round == 0 {
-			n = firstRound
-		}
-		there, absent, ok := a.sample(ctx, d, who, id, n)
+	for _, round := range rounds {
+		there, absent, ok := a.sample(ctx, d, who, id, round.each)
 		if !ok {
 			return
 		}
-		z := mannWhitney(there, absent)
 		shift = median(there) - median(absent)
-		bound := max(leastShift, time.Duration(float64(median(absent))*leastPart))
-		sure := surely
-		if round == 0 {
-			sure = suspicious // few samples: only a hint
-		}
-		if math.Abs(z) < sure || shift.Abs() < bound {
+		least := max(leastShift, time.Duration(float64(median(absent))*leastPart))
+		if math.Abs(mannWhitney(there, absent)) < round.bound || shift.Abs() < least {
 			return
 		}
 	}
@@ -81,7 +75,7 @@ func (a *assault) sample(ctx context.Context, d Door, who Identity, id string, n
 		got, err := a.send(ctx, a.ask("timing", d, who, id))
 		return got.took, err == nil && got.status != http.StatusTooManyRequests
 	}
-	for i := range n + 2 {
+	for i := range n + 1 {
 		first, second := id, absentID(d.prefixOf())
 		if i%2 == 1 {
 			first, second = second, first
@@ -94,7 +88,7 @@ func (a *assault) sample(ctx context.Context, d Door, who Identity, id string, n
 		if i%2 == 1 {
 			x, y = y, x
 		}
-		if i >= 2 { // the first warm up
+		if i > 0 { // the first warm up
 			there, absent = append(there, x), append(absent, y)
 		}
 	}

@@ -134,14 +134,6 @@ func (s *Sessions) Staffed(ctx context.Context) (bool, error) {
 	return staffed, nil
 }
 
-// Used reports whether anybody ever signed in. Staffed is what an empty house
-// is known by; Used goes when nobody asks it any more.
-func (s *Sessions) Used(ctx context.Context) (bool, error) {
-	var used bool
-	err := s.content.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM sessions)`).Scan(&used)
-	return used, err
-}
-
 // Forget removes a person's ways in: links, sessions, devices, passkeys,
 // recovery codes and keys.
 func (s *Sessions) Forget(ctx context.Context, person yesline.PersonID) error {

@@ -98,10 +98,10 @@ func (s *Site) readSecurity(ctx context.Context, a asked) (v securityView, err e
 	for _, p := range passkeys {
 		v.Passkeys = append(v.Passkeys, passkeyRow{ID: string(p.ID), Name: p.Name, Synced: p.Synced, Created: moment(p.Created), Used: moment(p.Used)})
 	}
-	if err := s.offerCeremony(ctx, a.Who, &v); err != nil {
+	if v.Left, err = s.house.RecoveryLeft(ctx, account); err != nil {
 		return v, err
 	}
-	if v.Left, err = s.house.RecoveryLeft(ctx, account); err != nil {
+	if err := s.offerCeremony(ctx, a.Who, &v); err != nil {
 		return v, err
 	}
 	if err := s.readSessions(ctx, a, &v); err != nil {
@@ -119,9 +119,7 @@ func (s *Site) readSecurity(ctx context.Context, a asked) (v securityView, err e
 	}
 	phones, err := s.house.DevicesOf(ctx, account)
 	for _, p := range phones {
-		if p.Ended == 0 {
-			v.Phones = append(v.Phones, phoneRow{ID: string(p.ID), Short: short(p.Username), Created: moment(p.Created)})
-		}
+		v.Phones = append(v.Phones, phoneRow{ID: string(p.ID), Short: short(p.Username), Created: moment(p.Created)})
 	}
 	return v, err
 }
@@ -133,6 +131,10 @@ func (s *Site) offerCeremony(ctx context.Context, who session.Principal, v *secu
 		options, err := s.house.ProofOptions(ctx, who)
 		v.Prove = string(options)
 		return err
+	}
+	if !who.Fresh() && v.Left > 0 { // their one way in is a code: the next one is fresh
+		v.Again = true
+		return nil
 	}
 	options, err := s.house.RegisterOptions(ctx, who.Account(), nil)
 	v.New = string(options)

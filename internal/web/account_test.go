@@ -45,6 +45,12 @@ func TestAnOldProofIsToldBeforeAnythingElse(t *testing.T) {
 			t.Errorf("%s with an old proof: got %d", path, got.Code)
 		}
 	}
+	s.oldOfficer(t)
+	for _, path := range []string{"/house/staff", "/house/staff/" + there["staff"] + "/end", "/programs/" + string(program) + "/staff"} {
+		if got := visit(site, s, "officer old", "POST", path, url.Values{"role": {"auditor"}}); got.Code != http.StatusForbidden || !strings.Contains(got.Body.String(), "Show that it is you") {
+			t.Errorf("%s with an old proof: got %d", path, got.Code)
+		}
+	}
 	if n := len(s.questions()); n != 0 {
 		t.Errorf("the gate was asked %d times", n)
 	}
@@ -56,7 +62,6 @@ func TestAnOldProofIsToldBeforeAnythingElse(t *testing.T) {
 	if got := visit(site, s, "ann old", "POST", "/me/passkeys/marker/remove", url.Values{}); got.Code != http.StatusNotFound || strings.Contains(got.Body.String(), "marker") {
 		t.Errorf("what cannot be a name, with an old proof: got %d", got.Code)
 	}
-	s.oldOfficer(t)
 	got = visit(site, s, "officer old", "POST", "/calls/"+there["call"]+"/break", url.Values{"reason": {"A complaint about threats."}, "number": {"1"}})
 	if got.Code != http.StatusForbidden || !strings.Contains(got.Body.String(), `href="/calls/`+there["call"]+`/break">Go back`) {
 		t.Errorf("a case with an old proof: got %d", got.Code)

@@ -92,7 +92,7 @@ func (a *Answers) begin(ctx context.Context, t *attempt) (k kept, done bool, err
 			done = true
 			return nil
 		}
-		_, err = tx.Exec(ctx, `UPDATE web_answers SET request = $1, status = 0, body = '', born = $2 WHERE id = $3 AND holder = $4`, t.request, t.born, t.id, t.holder)
+		_, err = tx.Exec(ctx, `UPDATE web_answers SET request = $1, status = 0, body = '', born = $2 WHERE id = $3`, t.request, t.born, t.id)
 		return err
 	})
 	if err != nil {

@@ -72,9 +72,45 @@ func TestAnAnswerIsRemembered(t *testing.T) {
 		if _, _, err := begin(a, first); status(err) != http.StatusConflict {
 			t.Error("the end of an older attempt ended a newer one")
 		}
-		set(time.Now().Add(-2 * pendingLife))
+		set(time.Now().Add(-50 * time.Second))
+		if _, _, err := begin(a, first); status(err) != http.StatusConflict {
+			t.Errorf("within a minute: got %v", err)
+		}
+		set(time.Now().Add(-61 * time.Second))
 		if _, done, err := begin(a, first); err != nil || done {
 			t.Errorf("after whoever did it died: got %v, %v", done, err)
+		}
+	})
+}
+
+// What one key was answered is nothing to another, even under one name.
+func TestAnAnswerIsItsKeysOwn(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		ctx := t.Context()
+		a, err := OpenAnswers(ctx, open("content"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		anns := attempt{id: "i", holder: "ann", request: "r"}
+		if _, _, err := a.begin(ctx, &anns); err != nil {
+			t.Fatal(err)
+		}
+		bobs := anns
+		bobs.holder = "bob"
+		for _, k := range []kept{{}, {http.StatusOK, "bob's"}} { // neither ended as undone nor answered for her
+			if err := a.end(ctx, bobs, k); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := a.begin(ctx, &attempt{id: "i", holder: "ann", request: "r"}); status(err) != http.StatusConflict {
+				t.Errorf("after bob's end with %d: got %v, want hers to be under way", k.status, err)
+			}
+		}
+		if err := a.end(ctx, anns, kept{http.StatusOK, "ann's"}); err != nil {
+			t.Fatal(err)
+		}
+		if k, done, err := a.begin(ctx, &bobs); err == nil || done || k.body != "" {
+			t.Errorf("bob got %q, %v, %v", k.body, done, err)
 		}
 	})
 }

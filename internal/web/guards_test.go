@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,9 +13,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"yesline"
+	"yesline/internal/access"
+	"yesline/internal/audit"
 	"yesline/internal/consent"
 	"yesline/internal/playback"
 	"yesline/internal/session"
@@ -165,4 +169,206 @@ func sendTo(to http.Handler, method, path, body string, header http.Header) *htt
 	w := httptest.NewRecorder()
 	to.ServeHTTP(w, r)
 	return w
+}
+
+// A house's books are asked about a key only if it can be one.
+func TestOnlyWhatCanBeAKeyIsLookedUp(t *testing.T) {
+	t.Parallel()
+	h := newKeyHouse(t)
+	lookedUp := 0
+	h.site.house.API.WhoKey = func(context.Context, string) (session.Principal, error) {
+		lookedUp++
+		return h.who["ann"], nil
+	}
+	letters := strings.Repeat("Az09-_", 8)[:43]
+	for _, bearer := range []string{"", "yk_", letters, "yk_" + letters[1:], "yk_" + letters + "A", "ym_" + letters, "YK_" + letters,
+		"yk_" + letters[:42] + "=", "yk_" + letters[:42] + "+", "yk_ " + letters[1:], "yk_" + letters[:41] + "é", "yk_" + letters[:42] + "/"} {
+		h.want(http.StatusUnauthorized, "", "GET", "/api/v1/me", "", "Authorization", "Bearer "+bearer)
+		if lookedUp > 0 {
+			t.Fatalf("%q was looked up", bearer)
+		}
+	}
+	if h.as("", "GET", "/api/v1/calls/"+string(h.call), "", "Authorization", "Bearer yk_"+letters); lookedUp != 1 {
+		t.Errorf("what can be a key was looked up %d times", lookedUp)
+	}
+}
+
+// What the library hangs behind our doors answers to nobody who did not come
+// through one.
+func TestNoDoorForProgramsOpensByTheLibrary(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	there := s.there(t)
+	h, ran := watched(s.House)
+	site, err := New(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desk, samples := site.newDesk(), site.samples(t)
+	for _, o := range desk.operations {
+		if o.handle == nil {
+			continue // sound has no part of the library in it
+		}
+		path := o.path()
+		for param, id := range there {
+			path = strings.ReplaceAll(path, "{"+param+"}", id)
+		}
+		mux := http.NewServeMux()
+		mux.Handle(o.pattern, o.handle)
+		got := sendTo(mux, o.method(), path, samples[o.pattern], http.Header{"Content-Type": {"application/json"}})
+		if got.Code != http.StatusNotFound || len(*ran) > 0 {
+			t.Errorf("%s: got %d, and %v ran", o.pattern, got.Code, *ran)
+		}
+	}
+}
+
+// Staff have no calls, no phones and no terms: the gate is not troubled with a
+// person that is none, and nothing is made for one.
+func TestStaffAreNoPeople(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	h, ran := watched(s.House)
+	site, err := New(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terms, err := h.Cards()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ door, must string }{
+		{"GET /calls", "Calls"}, {"GET /me", "About"}, {"POST /me/number", "Reveal"},
+		{"POST /me/phones", "AddPhone"}, {"GET /me/terms", "Choices"}, {"POST /me/terms", "Agree"},
+	} {
+		s.asked, *ran = nil, nil
+		method, path, _ := strings.Cut(c.door, " ")
+		got := visit(site, s, "op", method, path, url.Values{"terms": {terms.SHA256}, "record": {"yes"}})
+		if got.Code != http.StatusNotFound || slices.Contains(*ran, c.must) {
+			t.Errorf("%s as an operator: got %d, and %v ran", c.door, got.Code, *ran)
+		}
+		for _, q := range s.questions() {
+			if q.object.ID == "" {
+				t.Errorf("%s as an operator: the gate was asked about nobody", c.door)
+			}
+		}
+	}
+}
+
+// While the books of claims are out of reach, nobody gets a step on.
+func TestNoStepWithoutTheBooksOfClaims(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	s.claim(t, 1)
+	h, ran := watched(s.House)
+	site, err := New(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site.house.ClaimOf = func(context.Context, string) (session.Claim, error) { return session.Claim{}, errBroken }
+	for _, door := range []string{"GET /join/code", "POST /join/code", "GET /join/terms", "POST /join/terms", "GET /join/passkey", "POST /join/passkey"} {
+		method, path, _ := strings.Cut(door, " ")
+		got := visit(site, s, "", method, path, url.Values{"code": {rightCode}})
+		if got.Code != http.StatusInternalServerError || strings.Contains(got.Body.String(), "0142") {
+			t.Errorf("%s: got %d", door, got.Code)
+		}
+	}
+	if len(*ran) > 0 {
+		t.Errorf("%v ran", *ran)
+	}
+}
+
+// The socket invites nobody by a form that it does not know.
+func TestTheSocketReadsWholeForms(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	h, ran := watched(s.House)
+	site, err := New(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for body, want := range map[string]int{
+		`{"number":"+12025550142"}`:                   http.StatusOK,
+		`{"number":"+12025550142","role":"operator"}`: http.StatusBadRequest,
+		`{"number":"+12025550142"`:                    http.StatusBadRequest,
+		`[]`:                                          http.StatusBadRequest,
+	} {
+		*ran = nil
+		r := httptest.NewRequest("POST", "/local/programs/"+string(program)+"/people", strings.NewReader(body))
+		w := httptest.NewRecorder()
+		site.Local().ServeHTTP(w, r.WithContext(WithPeer(r.Context(), session.Local(1000))))
+		if w.Code != want || slices.Contains(*ran, "Invite") != (want == http.StatusOK) {
+			t.Errorf("%s: got %d, and %v ran", body, w.Code, *ran)
+		}
+	}
+}
+
+// A case that went while somebody asked for it is absent.
+func TestACaseThatIsGoneIsAbsent(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	made := s.breakGlass(t, callID("both"), false)
+	s.House.CasesByID = func(context.Context, []yesline.CaseID) (map[yesline.CaseID]access.Case, error) { return nil, nil }
+	site := newSite(t, s)
+	got := visit(site, s, "officer", "GET", "/cases/"+string(made.ID), nil)
+	if got.Code != http.StatusNotFound || !bytes.Equal(got.Body.Bytes(), site.missing) {
+		t.Errorf("got %d", got.Code)
+	}
+}
+
+// Who takes their voice back waits a few seconds for the receipt, and then is
+// told that it is coming.
+func TestNobodyWaitsLongForAReceipt(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, newSample(t))
+	site.house.Withdraw = func(context.Context, access.Permit, yesline.CallID, consent.Purpose, consent.Evidence) error {
+		return nil
+	}
+	for name, receipts := range map[string][]yesline.ReceiptID{"never": nil, "at once": {receipt}} {
+		synctest.Test(t, func(t *testing.T) {
+			site.house.Receipts = func(context.Context, yesline.CallID, yesline.PersonID) ([]yesline.ReceiptID, error) {
+				return receipts, nil
+			}
+			r := httptest.NewRequest("POST", "/", nil)
+			r.SetPathValue("call", string(callID("both")))
+			began := time.Now()
+			got, err := site.withdraw(t.Context(), asked{Request: r})
+			want := "/calls/" + string(callID("both")) + "?done=withdrawn"
+			if receipts != nil {
+				want = "/receipts/" + string(receipt)
+			}
+			if took := time.Since(began); err != nil || got.to != want || took > 5*time.Second || receipts != nil && took > 0 {
+				t.Errorf("a receipt that comes %s: got %q after %v, %v", name, got.to, took, err)
+			}
+		})
+	}
+}
+
+// Who did something to a voice is told by what they are to its owner, and never
+// by an id: not even that of somebody whom the house did not expect there.
+func TestALogNamesNobody(t *testing.T) {
+	t.Parallel()
+	actors := map[string]string{"svc:finish": "house", "os:1000": "operator", string(yesline.NewStaffID()): "staff",
+		string(yesline.NewPersonID()): "somebody", string(yesline.NewKeyID()): "somebody", "": "somebody"}
+	h := newKeyHouse(t, func(h *keyHouse) {
+		actors[string(h.person["ann"])], actors[string(h.person["bob"])], actors[string(h.person["eve"])] = "you", "other", "somebody"
+		h.About = func(context.Context, yesline.PersonID, []string, int64, int) ([]audit.Line, error) {
+			var lines []audit.Line
+			for _, name := range slices.Sorted(maps.Keys(actors)) {
+				lines = append(lines, audit.Line{Entry: audit.Entry{Actor: name, Verb: "view", Object: string(h.call), Result: "allowed", AtMillis: 5}})
+			}
+			return lines, nil
+		}
+	})
+	var log struct{ Items []logItem }
+	h.decode(h.want(http.StatusOK, "ann", "GET", "/api/v1/calls/"+string(h.call)+"/log", ""), &log)
+	var got, want []string
+	for _, item := range log.Items {
+		got = append(got, item.Who)
+	}
+	for _, name := range slices.Sorted(maps.Keys(actors)) {
+		want = append(want, actors[name])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -191,6 +191,7 @@ type securityView struct {
 	Device   string // a word for the browser that asks
 	Prove    string // options to show that it is them, when they must first
 	New      string // options of a new passkey, when they may make one now
+	Again    bool   // they must come in by a recovery code once more to make one
 	Passkeys []passkeyRow
 	Left     int // recovery codes
 	Sessions []sessionRow

@@ -912,8 +912,14 @@ func TestLocalDoors(t *testing.T) {
 func TestTheServerHasLimits(t *testing.T) {
 	t.Parallel()
 	server := newSite(t, newSample(t)).Server()
-	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout <= 0 || server.WriteTimeout <= 0 || server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 || server.MaxHeaderBytes > 64<<10 {
-		t.Errorf("a limit is missing: %+v", server)
+	for what, c := range map[string]struct{ got, most time.Duration }{"headers": {server.ReadHeaderTimeout, 10 * time.Second}, "a request": {server.ReadTimeout, 30 * time.Second},
+		"an answer": {server.WriteTimeout, time.Minute}, "the next request": {server.IdleTimeout, 2 * time.Minute}} {
+		if c.got <= 0 || c.got > c.most {
+			t.Errorf("it waits %v for %s, want at most %v", c.got, what, c.most)
+		}
+	}
+	if server.MaxHeaderBytes <= 0 || server.MaxHeaderBytes > 64<<10 {
+		t.Errorf("headers may have %d bytes", server.MaxHeaderBytes)
 	}
 }
 

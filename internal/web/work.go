@@ -21,7 +21,7 @@ import (
 // Work is what those who work here do: who they are, and the cases in which
 // two of them agree to open what is not theirs.
 type Work struct {
-	Staff   func(ctx context.Context, program yesline.ProgramID) ([]session.Colleague, error) // "": all
+	Staff func(ctx context.Context, program yesline.ProgramID) ([]session.Colleague, error) // "": all
 	// Appoint gives a role: yesline.Denied for one that the permit's holder may not.
 	Appoint func(ctx context.Context, permit access.Permit, role session.Kind, program yesline.ProgramID) (yesline.StaffID, string, error)
 	Dismiss func(ctx context.Context, by session.Principal, id yesline.StaffID) error // yesline.Conflict for the last operator of the house
