@@ -68,11 +68,11 @@ type Claim struct {
 }
 
 // Phone is a SIP phone of an account that may be used, as its owner sees it.
-// Times are milliseconds; Ended is always 0.
+// Created is in milliseconds.
 type Phone struct {
-	ID             yesline.DeviceID
-	Username       string
-	Created, Ended int64
+	ID       yesline.DeviceID
+	Username string
+	Created  int64
 }
 
 // Bounds of an account.

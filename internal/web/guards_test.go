@@ -31,8 +31,7 @@ func TestTheGateAloneKeepsEveryDoor(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
 	there := s.there(t)
-	zoe := yesline.PersonID(id("per", "zoe"))
-	token, err := s.sessions.LinkFor(t.Context(), other, zoe)
+	token, err := s.sessions.LinkFor(t.Context(), other, yesline.PersonID(id("per", "zoe")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,38 +47,13 @@ func TestTheGateAloneKeepsEveryDoor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		absent := httptest.NewRecorder()
-		writeProblem(absent, newProblem(http.StatusNotFound, "absent"))
 		samples := site.samples(t)
 		for _, r := range site.table {
 			if r.sort == "public" || r.rule.Param == theAsker {
 				continue // an own door names nobody else's
 			}
-			method, path, _ := strings.Cut(r.pattern, " ")
-			for param, id := range there {
-				path = strings.ReplaceAll(path, "{"+param+"}", id)
-			}
 			s.asked, *ran = nil, nil
-			var got *httptest.ResponseRecorder
-			want := site.missing
-			switch r.sort {
-			case "api":
-				want = absent.Body.Bytes()
-				if strings.HasSuffix(path, "/audio") {
-					path += "?ticket=good"
-				}
-				got = sendTo(site, method, path, samples[r.pattern], http.Header{"Authorization": {"Bearer " + bearer}, "Content-Type": {"application/json"}})
-			case "local":
-				local := site.Local()
-				as := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-					local.ServeHTTP(w, q.WithContext(WithPeer(q.Context(), s.as(t, name))))
-				})
-				got = sendTo(as, method, path, `{"number":"+12025550142"}`, nil)
-				want = sendTo(as, "GET", "/local/nothing", "", nil).Body.Bytes()
-			default:
-				form := url.Values{"phone": {"+12025550142"}, "name": {"Kitchen"}, "role": {"auditor"}, "reason": {"A complaint about threats."}, "number": {"SUP-7"}}
-				got = visit(site, s, name, method, path, form)
-			}
+			got, want := s.knock(t, site, r, name, bearer, there, samples[r.pattern])
 			if got.Code != http.StatusNotFound || !bytes.Equal(got.Body.Bytes(), want) {
 				t.Errorf("%s as %s: got %d with %d bytes, want the answer for what is absent", r.pattern, name, got.Code, got.Body.Len())
 			}
@@ -91,6 +65,33 @@ func TestTheGateAloneKeepsEveryDoor(t *testing.T) {
 			}
 		}
 	}
+}
+
+// knock sends what a door expects, in the way that its sort is asked, and gives
+// also the body of what is absent there.
+func (s *sample) knock(t testing.TB, site *Site, r row, name, bearer string, there map[string]string, body string) (got *httptest.ResponseRecorder, absent []byte) {
+	t.Helper()
+	method, path, _ := strings.Cut(r.pattern, " ")
+	for param, id := range there {
+		path = strings.ReplaceAll(path, "{"+param+"}", id)
+	}
+	switch r.sort {
+	case "api":
+		if strings.HasSuffix(path, "/audio") {
+			path += "?ticket=good"
+		}
+		nothing := httptest.NewRecorder()
+		writeProblem(nothing, newProblem(http.StatusNotFound, "absent"))
+		header := http.Header{"Authorization": {"Bearer " + bearer}, "Content-Type": {"application/json"}}
+		return sendTo(site, method, path, body, header), nothing.Body.Bytes()
+	case "local":
+		peer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			site.Local().ServeHTTP(w, r.WithContext(WithPeer(r.Context(), s.as(t, name))))
+		})
+		return sendTo(peer, method, path, `{"number":"+12025550142"}`, nil), sendTo(peer, "GET", "/local/nothing", "", nil).Body.Bytes()
+	}
+	form := url.Values{"phone": {"+12025550142"}, "name": {"Kitchen"}, "role": {"auditor"}, "reason": {"A complaint about threats."}, "number": {"SUP-7"}}
+	return visit(site, s, name, method, path, form), site.missing
 }
 
 // samples are bodies that the doors for programs take.
