@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,19 +98,6 @@ func (h *closed) invite(number string) (web.Invitation, error) {
 		h.t.Fatal(err)
 	}
 	return h.Invite(h.t.Context(), permit, h.program, n)
-}
-
-func (h *closed) account(person yesline.PersonID) []audit.Entry {
-	h.t.Helper()
-	lines, err := h.Log.About(h.t.Context(), person, string(person), 0, 50)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	var told []audit.Entry
-	for _, l := range slices.Backward(lines) {
-		told = append(told, l.Entry)
-	}
-	return told
 }
 
 // An operator who knows Bob's number does not become Bob: an invitation leads
