@@ -134,13 +134,6 @@ func Open(ctx context.Context, parts CaseParts) (*Cases, error) {
 	return &Cases{content: parts.Content, record: parts.Record, mac: parts.MAC, colleague: parts.Colleague, watch: watch}, nil
 }
 
-// OpenCases is Open without marks, and anybody is second person enough.
-//
-// Deprecated: it goes when app and web call Open.
-func OpenCases(ctx context.Context, content *db.DB, record func(context.Context, *db.Tx, audit.Entry) (audit.Ref, error)) (*Cases, error) {
-	return Open(ctx, CaseParts{Content: content, Record: record, Colleague: func(context.Context, string) (Colleague, error) { return Colleague{}, nil }})
-}
-
 // Release stops watching; the cases are not used afterwards.
 func (c *Cases) Release() { c.watch.Release() }
 

@@ -386,3 +386,24 @@ func details(n int) map[string]string {
 	}
 	return d
 }
+
+// An entry that could not be written is no entry: whoever appends is told, and
+// the log is whole without it.
+func TestWhatIsNotWrittenIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		ctx, h := t.Context(), keystest.Open(t, open)
+		program, ann, _ := story(t, h, 2)
+		change(t, h.Content, `ALTER TABLE audit_pending RENAME TO away`)
+		if _, err := h.Log.Append(ctx, heard(program, ann, "trk_lost")); err == nil {
+			t.Error("an entry that was not written was answered")
+		}
+		change(t, h.Content, `ALTER TABLE away RENAME TO audit_pending`)
+		if lines, err := h.Log.About(ctx, ann, "trk_lost", 0, 10); err != nil || len(lines) != 0 {
+			t.Errorf("%d entries of it, %v", len(lines), err)
+		}
+		if r, err := h.Log.Verify(ctx); err != nil || len(r.Problems) > 0 {
+			t.Errorf("%v, %v", r.Problems, err)
+		}
+	})
+}

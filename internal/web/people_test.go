@@ -37,7 +37,8 @@ func (s *sample) employ(t testing.TB) {
 	ctx := t.Context()
 	plain := func(_ context.Context, _ yesline.ProgramID, _, data []byte) ([]byte, error) { return data, nil }
 	var err error
-	if s.cases, err = access.OpenCases(ctx, s.content, s.record); err != nil {
+	if s.cases, err = access.Open(ctx, access.CaseParts{Content: s.content, Record: s.record,
+		Colleague: func(context.Context, string) (access.Colleague, error) { return access.Colleague{}, nil }}); err != nil {
 		t.Fatalf("opening the cases: %v", err)
 	}
 	t.Cleanup(s.cases.Release)
