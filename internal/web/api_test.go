@@ -595,11 +595,15 @@ func TestATicketPlays(t *testing.T) {
 	}
 	want := play("/api/v1/tracks/" + string(h.track) + "/audio")
 	moved := strings.Replace(got.URL, string(h.track), string(yesline.NewTrackID()), 1)
+	other := "A"
+	if got.URL[len(got.URL)-9] == 'A' {
+		other = "B"
+	}
 	for name, w := range map[string]*httptest.ResponseRecorder{
 		"with the key alone":     h.as("ann", "GET", "/api/v1/tracks/"+string(h.track)+"/audio", ""),
 		"another agent":          h.as("", "GET", got.URL, "", "User-Agent", "player/2"),
 		"another track":          play(moved),
-		"a letter else":          play(got.URL[:len(got.URL)-9] + "A" + got.URL[len(got.URL)-8:]),
+		"a letter else":          play(got.URL[:len(got.URL)-9] + other + got.URL[len(got.URL)-8:]),
 		"longer":                 play(got.URL + "A"),
 		"very long":              play("/api/v1/tracks/" + string(h.track) + "/audio?ticket=" + strings.Repeat("A", 100_000)),
 		"twice":                  play(got.URL + "&ticket=x"),
