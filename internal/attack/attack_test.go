@@ -62,6 +62,7 @@ func TestEachLeakIsCaught(t *testing.T) {
 		{"tickets", "tickets for a day"},
 		{"tickets", "addresses for any client"},
 		{"recall", "sharing does not stop"},
+		{"recall", "an address outlives sharing"},
 		{"recall", "signing out ends nothing"},
 		{"paths", "another spelling"},
 		{"paths", "an address in a header"},

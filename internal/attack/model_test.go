@@ -371,7 +371,7 @@ func (m *model) showCall(w http.ResponseWriter, who Identity, id string) {
 		page += m.file.Identities[len(m.file.Identities)-1].Person
 	}
 	if m.leak == "an id of somebody whom nobody knows" {
-		page += string(yesline.NewPersonID())
+		page += "42" + string(yesline.NewPersonID())
 	}
 	io.WriteString(w, page)
 }
@@ -415,10 +415,17 @@ func (m *model) play(w http.ResponseWriter, r *http.Request, who Identity, track
 	io.WriteString(w, "RIFF0000WAVE")
 }
 
-// media plays by an address: bound to the client's name.
+// media plays by an address: bound to the client's name, and good as long as
+// its holder may listen.
 func (m *model) media(w http.ResponseWriter, r *http.Request, ticket string) {
 	text, mac, _ := strings.Cut(ticket, ".")
 	if r.Method != "GET" || mac != m.sign(text+r.Header.Get("User-Agent")) && (m.leak != "addresses for any client" || mac != m.sign(text+"yesline-attack")) {
+		m.absent(w)
+		return
+	}
+	track, person, _ := strings.Cut(text, "-")
+	i := slices.IndexFunc(m.file.Identities, func(i Identity) bool { return i.Person == "per_"+person })
+	if i < 0 || !m.may(m.file.Identities[i], "listen", "trk_"+track) && !m.sharedWith(m.file.Identities[i], "trk_"+track) && m.leak != "an address outlives sharing" {
 		m.absent(w)
 		return
 	}
@@ -439,7 +446,7 @@ func (m *model) api(w http.ResponseWriter, r *http.Request, parts []string) {
 		return
 	}
 	id := parts[1]
-	if !m.may(who, verb, id) {
+	if !m.may(who, verb, id) && !(verb == "listen" && m.sharedWith(who, id)) {
 		m.absent(w)
 		return
 	}
@@ -457,7 +464,8 @@ func (m *model) api(w http.ResponseWriter, r *http.Request, parts []string) {
 		if m.leak == "tickets for a day" {
 			until = until.Add(24 * time.Hour)
 		}
-		fmt.Fprintf(w, `{"url":"/media/%s.%s","expires":%q}`, id[4:], m.sign(id[4:]+r.Header.Get("User-Agent")), until.Format(time.RFC3339))
+		text := id[4:] + "-" + who.Person[4:]
+		fmt.Fprintf(w, `{"url":"/media/%s.%s","expires":%q}`, text, m.sign(text+r.Header.Get("User-Agent")), until.Format(time.RFC3339))
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 	"strings"
 )
 
-var ids = regexp.MustCompile(`\b(?:prg|per|dev|ses|cal|leg|trk|ent|rcp|stf|pky|key|clm|cas)_[a-z2-7]{32}\b`)
+// ids are found also where they are stuck to something else.
+var ids = regexp.MustCompile(`(?:prg|per|dev|ses|cal|leg|trk|ent|rcp|stf|pky|key|clm|cas)_[a-z2-7]{32}`)
 
 // look is what is checked of every answer, whatever it was asked for.
 func (a *assault) look(t try, got answer) {

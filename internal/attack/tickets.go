@@ -31,7 +31,7 @@ func (a *assault) streams() []Door {
 
 func (a *assault) tickets(ctx context.Context) {
 	streams := a.streams()
-	if a.narrow && len(streams) == 0 && !slices.ContainsFunc(a.doors, isIssuer) {
+	if a.narrow && len(streams) == 0 && len(a.issuers()) == 0 {
 		return
 	}
 	passes := append(a.cookiePasses(ctx, streams), a.addressPasses(ctx)...)
@@ -109,32 +109,26 @@ func isIssuer(d Door) bool {
 	return d.Sort == "api" && d.Kind == "track" && d.Method == "POST" && strings.HasSuffix(d.Path, "/ticket")
 }
 
+// plain reports whether a voice plays there by its address.
+func (d Door) plain() bool { return d.Sort == "api" && d.Verb == "listen" && d.Method == "GET" }
+
+// issuers are the doors where programs get tickets. Whoever attacks only the
+// door where these play needs them too.
+func (a *assault) issuers() []Door {
+	from := a.doors
+	if slices.ContainsFunc(a.doors, Door.plain) {
+		from = a.all
+	}
+	return slices.DeleteFunc(slices.Clone(from), func(d Door) bool { return !isIssuer(d) })
+}
+
 // addressPasses are the tickets of programs.
 func (a *assault) addressPasses(ctx context.Context) (all []pass) {
-	for _, d := range a.doors {
-		if !isIssuer(d) {
-			continue
-		}
+	for _, d := range a.issuers() {
 		for _, who := range a.file.Identities {
 			for _, track := range some(who.rightful(d), 1) {
-				t := a.ask("tickets", d, who, track)
-				got, err := a.send(ctx, t)
-				if err != nil || got.status >= 300 {
-					continue
-				}
-				var given struct {
-					URL     string    `json:"url"`
-					Expires time.Time `json:"expires"`
-				}
-				if json.Unmarshal(got.body, &given) != nil {
-					a.leak(t, got, "a ticket that cannot be read")
-					continue
-				}
-				if until := time.Until(given.Expires); until > longestTicket {
-					a.leak(t, got, "a ticket that lives for "+until.Round(time.Minute).String())
-				}
-				if u, err := url.Parse(given.URL); err == nil {
-					all = append(all, pass{door: d, who: Identity{Name: who.Name}, track: track, path: u.RequestURI()})
+				if p, given := a.address(ctx, d, who, track); given {
+					all = append(all, p)
 				}
 			}
 		}
@@ -149,10 +143,35 @@ func (a *assault) addressPasses(ctx context.Context) (all []pass) {
 	})
 }
 
+// address asks for a ticket as a program does.
+func (a *assault) address(ctx context.Context, d Door, who Identity, track string) (p pass, given bool) {
+	t := a.ask("tickets", d, who, track)
+	got, err := a.send(ctx, t)
+	if err != nil || got.status >= 300 {
+		return p, false
+	}
+	var said struct {
+		URL     string    `json:"url"`
+		Expires time.Time `json:"expires"`
+	}
+	if json.Unmarshal(got.body, &said) != nil {
+		a.leak(t, got, "a ticket that cannot be read")
+		return p, false
+	}
+	if until := time.Until(said.Expires); until > longestTicket {
+		a.leak(t, got, "a ticket that lives for "+until.Round(time.Minute).String())
+	}
+	u, err := url.Parse(said.URL)
+	if err != nil {
+		return p, false
+	}
+	return pass{door: d, who: Identity{Name: who.Name, Program: who.Program}, track: track, path: u.RequestURI()}, true
+}
+
 // reachListening notes that the door of addresses let its ticket through.
 func (a *assault) reachListening() {
 	for _, d := range a.doors {
-		if d.Sort == "api" && d.Verb == "listen" && d.Method == "GET" {
+		if d.plain() {
 			a.reach(d)
 		}
 	}
@@ -268,7 +287,7 @@ func (a *assault) ticketName() string {
 // recall looks whether what was ended is over at once: a share that was taken
 // back, a session that was ended, tickets that were revoked.
 func (a *assault) recall(ctx context.Context) {
-	if len(a.streams()) == 0 {
+	if len(a.streams()) == 0 && len(a.issuers()) == 0 {
 		return
 	}
 	a.gather(ctx)
@@ -325,6 +344,24 @@ func (a *assault) shareAndStop(ctx context.Context, owner, other Identity, call 
 			t.family = "recall"
 			if got, err := a.send(ctx, t); err == nil && got.status < 300 {
 				shared = append(shared, t)
+			}
+		}
+	}
+	for _, program := range a.file.Identities {
+		for _, d := range a.issuers() {
+			if program.Key == "" || program.Person != other.Person {
+				continue
+			}
+			for _, track := range owner.May["listen"] {
+				p, given := a.address(ctx, d, program, track)
+				if !given {
+					continue
+				}
+				t := a.play(p, p.who)
+				t.family = "recall"
+				if got, err := a.send(ctx, t); err == nil && got.status < 300 {
+					shared = append(shared, t)
+				}
 			}
 		}
 	}
@@ -410,7 +447,7 @@ func (a *assault) revoke(ctx context.Context) {
 	d := a.all[i]
 	for _, by := range a.file.Identities {
 		for _, program := range by.rightful(d) {
-			passes := a.cookiePasses(ctx, a.streams())
+			passes := append(a.cookiePasses(ctx, a.streams()), a.addressPasses(ctx)...)
 			passes = slices.DeleteFunc(passes, func(p pass) bool { return p.who.Program != program })
 			t := a.ask("recall", d, by, program)
 			got, err := a.send(ctx, t)
