@@ -89,7 +89,7 @@ func (s *Sessions) AddDevice(ctx context.Context, program yesline.ProgramID, per
 	}
 	err = s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var have int
-		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM devices WHERE person = $1 AND ended = 0`, string(person)).Scan(&have); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM devices WHERE person = $1`, string(person)).Scan(&have); err != nil {
 			return err
 		}
 		if have >= MaxPhones {
@@ -139,7 +139,7 @@ func (s *Sessions) newDevice(ctx context.Context, program yesline.ProgramID, per
 }
 
 func (d newDevice) insert(ctx context.Context, tx *db.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO devices (id, program, person, username, ha1, created, ended) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+	_, err := tx.Exec(ctx, `INSERT INTO devices (id, program, person, username, ha1, created) VALUES ($1, $2, $3, $4, $5, $6)`,
 		string(d.ID), string(d.Program), string(d.Person), d.username, d.ha1, db.Millis(time.Now()))
 	return err
 }
@@ -149,14 +149,14 @@ func (d newDevice) insert(ctx context.Context, tx *db.Tx) error {
 func (s *Sessions) EndDevice(ctx context.Context, person yesline.PersonID, id yesline.DeviceID) error {
 	err := s.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		p := Principal{kind: Person, name: string(person)}
-		err := tx.QueryRow(ctx, `SELECT program FROM devices WHERE id = $1 AND person = $2 AND ended = 0`, string(id), string(person)).Scan(&p.program)
+		err := tx.QueryRow(ctx, `SELECT program FROM devices WHERE id = $1 AND person = $2`, string(id), string(person)).Scan(&p.program)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = yesline.NotFound
 		}
 		if err != nil {
 			return err
 		}
-		if err := endDevices(ctx, tx, string(person), string(id), db.Millis(time.Now())); err != nil {
+		if err := endDevices(ctx, tx, string(person), string(id)); err != nil {
 			return err
 		}
 		return s.tell(ctx, tx, detailed(told("phone-ended", p, p.program, person), "device", string(id)))
@@ -167,23 +167,16 @@ func (s *Sessions) EndDevice(ctx context.Context, person yesline.PersonID, id ye
 	return nil
 }
 
-// endDevices ends a person's phone, or all with id "". Of their rows one stays
-// whatever ends, without its secret: Invite must know that there was a phone.
-func endDevices(ctx context.Context, tx *db.Tx, person, id string, now int64) error {
-	if _, err := tx.Exec(ctx, `UPDATE devices SET ended = $1, ha1 = $2 WHERE person = $3 AND (id = $4 OR $4 = '')`,
-		now, []byte{}, person, id); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, `DELETE FROM devices WHERE person = $1 AND ended <> 0
-		AND id <> (SELECT MAX(id) FROM devices WHERE person = $1)`, person)
+// endDevices ends a person's phone, or all with id "": nothing of it stays.
+func endDevices(ctx context.Context, tx *db.Tx, person, id string) error {
+	_, err := tx.Exec(ctx, `DELETE FROM devices WHERE person = $1 AND (id = $2 OR $2 = '')`, person, id)
 	return err
 }
 
-// DevicesOf lists the SIP phones of an account that have not ended, newest
-// first.
+// DevicesOf lists the SIP phones of an account, newest first.
 func (s *Sessions) DevicesOf(ctx context.Context, account string) ([]Phone, error) {
 	rows, err := s.content.Query(ctx, `SELECT id, username, created FROM devices
-		WHERE person = $1 AND ended = 0 ORDER BY created DESC, id LIMIT $2`, account, MaxPhones)
+		WHERE person = $1 ORDER BY created DESC, id LIMIT $2`, account, MaxPhones)
 	if err != nil {
 		return nil, fmt.Errorf("listing phones: %w", err)
 	}
@@ -201,7 +194,7 @@ func (s *Sessions) DevicesOf(ctx context.Context, account string) ([]Phone, erro
 
 // device finds a device in use by its user name; false when there is none.
 func (s *Sessions) device(ctx context.Context, username string) (storedDevice, bool, error) {
-	return s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, username, ha1 FROM devices WHERE username = $1 AND ended = 0`, username))
+	return s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, username, ha1 FROM devices WHERE username = $1`, username))
 }
 
 func (s *Sessions) scanDevice(row *sql.Row) (d storedDevice, found bool, err error) {
@@ -215,7 +208,7 @@ func (s *Sessions) scanDevice(row *sql.Row) (d storedDevice, found bool, err err
 // findDecoy picks any device, so that an unknown user costs an opening too.
 // While there is no device there is nobody to find out about.
 func (s *Sessions) findDecoy(ctx context.Context) error {
-	d, found, err := s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, username, ha1 FROM devices WHERE ended = 0 ORDER BY id LIMIT 1`))
+	d, found, err := s.scanDevice(s.content.QueryRow(ctx, `SELECT id, program, person, username, ha1 FROM devices ORDER BY id LIMIT 1`))
 	if err != nil {
 		return fmt.Errorf("reading the devices: %w", err)
 	}

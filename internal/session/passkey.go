@@ -531,7 +531,7 @@ func (s *Sessions) HasAccount(ctx context.Context, person yesline.PersonID) (has
 		OR EXISTS (SELECT 1 FROM recovery_codes WHERE account = $1)
 		OR EXISTS (SELECT 1 FROM sessions WHERE account = $1 AND ended = 0 AND expires > $2 AND seen > $3)
 		OR EXISTS (SELECT 1 FROM api_keys WHERE account = $1 AND expires > $2)
-		OR EXISTS (SELECT 1 FROM devices WHERE person = $1 AND ended = 0)
+		OR EXISTS (SELECT 1 FROM devices WHERE person = $1)
 		OR EXISTS (SELECT 1 FROM links WHERE person = $1 AND used = 0 AND expires > $2)`,
 		string(person), db.Millis(now), db.Millis(now.Add(-IdleTime))).Scan(&has)
 	if err != nil {

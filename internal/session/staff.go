@@ -261,5 +261,5 @@ func closeAccount(ctx context.Context, tx *db.Tx, account string, now int64) err
 	if _, err := tx.Exec(ctx, `UPDATE sessions SET ended = $2, mac = '' WHERE account = $1 AND ended = 0`, account, now); err != nil {
 		return err
 	}
-	return endDevices(ctx, tx, account, "", now)
+	return endDevices(ctx, tx, account, "")
 }

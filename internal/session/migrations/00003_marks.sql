@@ -15,7 +15,6 @@ ALTER TABLE api_keys DROP COLUMN ended;
 CREATE INDEX api_keys_account ON api_keys (account, created);
 CREATE INDEX api_keys_expires ON api_keys (expires);
 
--- What is sealed is bound to the whole row now. A phone that ended keeps
--- nothing that is sealed: it says only that there was one.
-UPDATE devices SET ended = created WHERE ended = 0;
-UPDATE devices SET ha1 = '';
+-- What is sealed is bound to the whole row now, and a phone that ended is gone.
+DELETE FROM devices;
+ALTER TABLE devices DROP COLUMN ended;
