@@ -2,23 +2,16 @@ package access
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
 	"embed"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"yesline"
 	"yesline/internal/audit"
@@ -489,81 +482,6 @@ func (c *Cases) open(ctx context.Context) ([]Case, error) {
 	return cases, nil
 }
 
-// Forget takes a person out of the cases that touched them. A case about the
-// person ends and says no more about whom; one about a call stays for the other
-// party, and loses its reason with the last of them. Idempotent.
-func (c *Cases) Forget(ctx context.Context, person yesline.PersonID) error {
-	if person == "" {
-		return fmt.Errorf("forgetting nobody: %w", yesline.Invalid)
-	}
-	err := c.content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		touched, err := c.touching(ctx, tx, person)
-		if err != nil {
-			return err
-		}
-		for _, one := range touched {
-			if err := c.forgetIn(ctx, tx, one, person); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM case_people WHERE person = $1`, string(person)); err != nil {
-			return err
-		}
-		return tx.Touch(ctx, casesWatch)
-	})
-	if err != nil {
-		return fmt.Errorf("forgetting a person's cases: %w", err)
-	}
-	return nil
-}
-
-// touching are the cases about a person, and those that they are told of.
-func (c *Cases) touching(ctx context.Context, tx *db.Tx, person yesline.PersonID) (all []marked, err error) {
-	rows, err := tx.Query(ctx, selectCases+` WHERE kind = 'person' AND object = $1 OR id IN (SELECT case_id FROM case_people WHERE person = $1)`, string(person))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		one, err := scanCase(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-// forgetIn takes a person out of one case. One that nobody marked, or whose
-// program's keys are destroyed, is emptied too, and stays without a mark.
-func (c *Cases) forgetIn(ctx context.Context, tx *db.Tx, was marked, person yesline.PersonID) error {
-	var others bool
-	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM case_people WHERE case_id = $1 AND person <> $2)`, string(was.ID), string(person)).Scan(&others); err != nil {
-		return err
-	}
-	is := was
-	if !others {
-		is.Reason = ""
-	}
-	if is.Object == (Object{"person", string(person)}) {
-		is.Object.ID = ""
-		if is.State == CaseAsked || is.State == CaseOpen {
-			is.State = CaseClosed
-		}
-	}
-	genuine, err := c.genuine(ctx, was)
-	if err != nil {
-		return err
-	}
-	if genuine {
-		if is.mac, err = c.mark(ctx, is.Case); err != nil {
-			return err
-		}
-	}
-	_, err = tx.Exec(ctx, `UPDATE cases SET object = $1, reason = $2, state = $3, mac = $4 WHERE id = $5`, is.Object.ID, is.Reason, is.State, is.mac, string(is.ID))
-	return err
-}
-
 // only gives the one item of a permit that is of these kinds. A case is about
 // one thing.
 func only(p Permit, v Verb, kinds ...string) (Item, error) {
@@ -604,46 +522,6 @@ func touched(item Item, owners []yesline.PersonID) ([]yesline.PersonID, error) {
 	return owners, nil
 }
 
-var (
-	plainNumber = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z ._/#:-]{0,63}$`)
-	loneYear    = regexp.MustCompile(`(^|[^+0-9])(19|20)[0-9]{2}($|[^0-9])`)
-)
-
-// telephone reports whether a text holds what may be a telephone number: more
-// than 6 digits of any script with no letter among them, or more than 8 where a
-// year stands among them, as in 2026-0042 or 14.7.2026. It is against slips:
-// whoever wants to tell a number writes it in words.
-func telephone(s string) bool {
-	for part := range strings.FieldsFuncSeq(s, unicode.IsLetter) {
-		most := 6
-		if loneYear.MatchString(part) {
-			most = 8
-		}
-		for _, r := range part {
-			if unicode.IsNumber(r) {
-				most--
-			}
-		}
-		if most < 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// plainReason is what people read who may not have each other's numbers.
-func plainReason(s string) (string, error) {
-	s = strings.Join(strings.Fields(s), " ")
-	n := utf8.RuneCountInString(s)
-	if !utf8.ValidString(s) || n < reasonLeast || n > reasonMost || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return "", fmt.Errorf("a reason is %d to %d characters of plain text: %w", reasonLeast, reasonMost, yesline.Invalid)
-	}
-	if telephone(s) {
-		return "", fmt.Errorf("a reason must hold no telephone number, because the other party reads it too: 6 digits in a row, or 8 with a year: %w", yesline.Invalid)
-	}
-	return s, nil
-}
-
 // room refuses a case more than one person can look at.
 func room(ctx context.Context, tx *db.Tx, asker string, now time.Time) error {
 	var n int
@@ -665,105 +543,4 @@ func freeMoment(ctx context.Context, tx *db.Tx, now time.Time) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%d cases in a moment: %w", maxInARow, yesline.TooMany)
-}
-
-var errNoCase = fmt.Errorf("a case: %w", yesline.NotFound)
-
-const selectCases = `SELECT id, program, kind, object, asker, approver, reason, number, state, asked_at, opened_at, until_at, mac FROM cases`
-
-// read gives the cases of a query as they stand now. What nobody marked is none.
-func (c *Cases) read(ctx context.Context, where string, args ...any) ([]Case, error) {
-	rows, err := c.content.Query(ctx, selectCases+where, args...)
-	if err != nil {
-		return nil, fmt.Errorf("reading cases: %w", err)
-	}
-	defer rows.Close()
-	now := time.Now()
-	var found []Case
-	for rows.Next() {
-		one, err := scanCase(rows)
-		if err != nil {
-			return nil, fmt.Errorf("reading a case: %w", err)
-		}
-		genuine, err := c.genuine(ctx, one)
-		if err != nil {
-			return nil, err
-		}
-		if genuine {
-			found = append(found, one.asOf(now))
-		}
-	}
-	return found, rows.Err()
-}
-
-// marked is a case as it is kept, with its mark.
-type marked struct {
-	Case
-	mac string
-}
-
-func scanCase(row interface{ Scan(...any) error }) (m marked, err error) {
-	err = row.Scan(&m.ID, &m.Program, &m.Object.Kind, &m.Object.ID, &m.Asker, &m.Approver, &m.Reason, &m.Number, &m.State, &m.Asked, &m.Opened, &m.Until, &m.mac)
-	return m, err
-}
-
-// asOf says how a case stands at a moment: nobody writes that its time is over.
-func (m marked) asOf(now time.Time) Case {
-	at := db.Millis(now)
-	if m.State == CaseOpen && m.Until <= at || m.State == CaseAsked && m.Asked <= at-WaitTime.Milliseconds() {
-		m.State = CaseExpired
-	}
-	return m.Case
-}
-
-// genuine reports whether a row is a case that we wrote. It does not tell the
-// newest row from an older one of the same case: whoever writes the database
-// can put back one that was open, until the 30 minutes that its mark covers are
-// over, and one that waited, until its day is.
-func (c *Cases) genuine(ctx context.Context, one marked) (bool, error) {
-	if one.Until > one.Opened+CaseTime.Milliseconds() {
-		return false, nil
-	}
-	want, err := c.mark(ctx, one.Case)
-	if errors.Is(err, yesline.NotFound) {
-		return false, nil
-	}
-	return err == nil && hmac.Equal([]byte(want), []byte(one.mac)), err
-}
-
-// mark is the MAC of a case as it is kept, or "" without CaseParts.MAC. Each
-// part comes behind its length, and the first names the table, so that no row
-// is another's.
-func (c *Cases) mark(ctx context.Context, one Case) (string, error) {
-	if c.mac == nil {
-		return "", nil
-	}
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	var all []byte
-	for _, part := range []string{"case", string(one.ID), string(one.Program), one.Object.Kind, one.Object.ID, one.Asker, one.Approver,
-		one.State, number(one.Asked), number(one.Opened), number(one.Until), one.Reason, one.Number} {
-		all = binary.BigEndian.AppendUint32(all, uint32(len(part)))
-		all = append(all, part...)
-	}
-	mac, err := c.mac(ctx, one.Program, all)
-	if err != nil {
-		return "", fmt.Errorf("marking a case: %w", err)
-	}
-	return base64.RawURLEncoding.EncodeToString(mac), nil
-}
-
-func peopleOf(ctx context.Context, tx *db.Tx, id yesline.CaseID) (people []yesline.PersonID, err error) {
-	rows, err := tx.Query(ctx, `SELECT person FROM case_people WHERE case_id = $1 ORDER BY person`, string(id))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var p yesline.PersonID
-		if err := rows.Scan(&p); err != nil {
-			return nil, err
-		}
-		people = append(people, p)
-	}
-	return people, rows.Err()
 }

@@ -28,6 +28,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"yesline/internal/web/webtest"
+
 	"golang.org/x/net/http2"
 
 	"yesline"
@@ -619,9 +621,7 @@ func TestLimitsOfHTTP2(t *testing.T) {
 // Somebody who is slow with a handshake, a header or a body is cut off.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("YESLINE_WHOLE") == "" {
-		t.Skip("takes 20 s; set YESLINE_WHOLE=1")
-	}
+	webtest.Whole(t)
 	w := openWire(t, nil)
 	start := func() *tls.Conn {
 		c, err := tls.Dial("tcp", w.PagesAddress(), &tls.Config{RootCAs: w.roots, ServerName: ourHost})
