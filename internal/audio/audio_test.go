@@ -79,6 +79,12 @@ func TestCodec(t *testing.T) {
 	if PCMU.PayloadType() != 0 || PCMA.PayloadType() != 8 {
 		t.Errorf("payload types: %d %d", PCMU.PayloadType(), PCMA.PayloadType())
 	}
+	if !Opus.Known() || Opus.String() != "opus" || Opus.PayloadType() != 111 || Opus.Clock() != 48000 || PCMA.Clock() != 8000 {
+		t.Errorf("opus is %s, payload type %d, clock %d", Opus, Opus.PayloadType(), Opus.Clock())
+	}
+	if Opus.Decode(nil, []byte{1}) != nil || Opus.Encode(nil, []int16{1}) != nil {
+		t.Error("a byte of opus is no sample")
+	}
 	if Codec(3).Known() || Codec(3).Decode(nil, []byte{1})[0] != 0 || len(Codec(3).Encode(nil, []int16{5})) != 1 {
 		t.Error("an unknown codec must be silent")
 	}

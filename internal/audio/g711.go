@@ -1,6 +1,7 @@
-// Package audio turns telephone sound into samples and back: G.711, WAV, tones,
-// peaks for a waveform, and the measures by which a test tells one voice from
-// another. It knows nothing of calls or people and imports nothing of ours.
+// Package audio turns telephone sound into samples and back: G.711, Opus, WAV,
+// Ogg, tones, peaks for a waveform, and the measures by which a test tells one
+// voice from another. It knows nothing of calls or people and imports nothing
+// of ours.
 package audio
 
 import "fmt"
@@ -9,21 +10,34 @@ import "fmt"
 // a sample, so it is also the number of payload bytes a second.
 const Rate = 8000
 
-// Codec names how a payload byte stands for a sample. The value is the RTP
-// payload type of RFC 3551 and is what the object format stores.
+// Codec names how payload bytes stand for sound. The value is what the object
+// format stores: for G.711 the RTP payload type of RFC 3551, for Opus, which
+// has none of its own, the one that everybody gives it.
 type Codec uint8
 
 const (
-	PCMU Codec = 0 // ITU-T G.711 mu-law
-	PCMA Codec = 8 // ITU-T G.711 A-law
+	PCMU Codec = 0   // ITU-T G.711 mu-law: a byte is a sample
+	PCMA Codec = 8   // ITU-T G.711 A-law: a byte is a sample
+	Opus Codec = 111 // RFC 6716: a payload is a packet, or in a second of a track a row of them (Packets)
 )
 
 // Known reports whether c is a codec that this package decodes. Ask before
 // trusting a codec that was read from outside.
-func (c Codec) Known() bool { return c == PCMU || c == PCMA }
+func (c Codec) Known() bool { return c == PCMU || c == PCMA || c == Opus }
 
-// PayloadType is the static RTP payload type (RFC 3551, table 4).
+// PayloadType is the RTP payload type: static for G.711 (RFC 3551, table 4),
+// and for Opus the dynamic one that we offer. What a party agreed on for Opus
+// may be another.
 func (c Codec) PayloadType() uint8 { return uint8(c) }
+
+// Clock is how many RTP timestamps there are in a second: 48,000 in Opus,
+// whatever its sound (RFC 7587, section 4.1), and otherwise Rate.
+func (c Codec) Clock() uint32 {
+	if c == Opus {
+		return OpusRate
+	}
+	return Rate
+}
 
 func (c Codec) String() string {
 	switch c {
@@ -31,12 +45,15 @@ func (c Codec) String() string {
 		return "PCMU"
 	case PCMA:
 		return "PCMA"
+	case Opus:
+		return "opus"
 	}
 	return fmt.Sprintf("codec %d", uint8(c))
 }
 
-// Silence is the byte to put where nothing was received: zero in mu-law, and
-// in A-law, which has no zero, the step nearest to it.
+// Silence is the byte of G.711 to put where nothing was received: zero in
+// mu-law, and in A-law, which has no zero, the step nearest to it. Opus is
+// packets and has no such byte: where nothing was received there is none.
 func (c Codec) Silence() byte {
 	if c == PCMA {
 		return 0xd5
@@ -44,9 +61,13 @@ func (c Codec) Silence() byte {
 	return 0xff
 }
 
-// Decode appends one sample for each byte of payload. A codec that is not
-// Known is silent: it gives zeros.
+// Decode appends one sample for each byte of a G.711 payload. A codec that is
+// not Known is silent: it gives zeros. Opus gives nothing: a packet needs what
+// was said before it (Voice).
 func (c Codec) Decode(samples []int16, payload []byte) []int16 {
+	if c == Opus {
+		return samples
+	}
 	table := &silent
 	switch c {
 	case PCMU:
@@ -60,9 +81,12 @@ func (c Codec) Decode(samples []int16, payload []byte) []int16 {
 	return samples
 }
 
-// Encode appends one byte for each sample. A codec that is not Known appends
-// its Silence.
+// Encode appends one byte of G.711 for each sample. A codec that is not Known
+// appends its Silence. We encode no Opus: it gives nothing.
 func (c Codec) Encode(payload []byte, samples []int16) []byte {
+	if c == Opus {
+		return payload
+	}
 	switch c {
 	case PCMU:
 		for _, s := range samples {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// WAVHeaderBytes is the length of the header that WAVHeader writes.
+// WAVHeaderBytes is the length of the headers that we write.
 const WAVHeaderBytes = 44
 
 // maxWAVSamples is as much as the 32-bit lengths of a WAV file can say.
@@ -15,7 +15,10 @@ const maxWAVSamples = (1<<32 - 1 - (WAVHeaderBytes - 8)) / 2
 // WAVHeader gives the header of a WAV file of 16-bit mono PCM at 8 kHz that
 // holds that many samples. The error says that the count is negative or more
 // than a WAV file can hold (74 hours).
-func WAVHeader(samples int64) ([WAVHeaderBytes]byte, error) {
+func WAVHeader(samples int64) ([WAVHeaderBytes]byte, error) { return WAVHeaderAt(Rate, samples) }
+
+// WAVHeaderAt is WAVHeader at another rate, in samples a second.
+func WAVHeaderAt(rate int, samples int64) ([WAVHeaderBytes]byte, error) {
 	var h [WAVHeaderBytes]byte
 	if samples < 0 || samples > maxWAVSamples {
 		return h, fmt.Errorf("writing the header of a wav file of %d samples: it can hold 0 to %d", samples, maxWAVSamples)
@@ -27,8 +30,8 @@ func WAVHeader(samples int64) ([WAVHeaderBytes]byte, error) {
 	binary.LittleEndian.PutUint32(h[16:], 16) // length of the format chunk
 	binary.LittleEndian.PutUint16(h[20:], 1)  // PCM
 	binary.LittleEndian.PutUint16(h[22:], 1)  // mono
-	binary.LittleEndian.PutUint32(h[24:], Rate)
-	binary.LittleEndian.PutUint32(h[28:], Rate*2)
+	binary.LittleEndian.PutUint32(h[24:], uint32(rate))
+	binary.LittleEndian.PutUint32(h[28:], uint32(rate)*2)
 	binary.LittleEndian.PutUint16(h[32:], 2)  // bytes a sample
 	binary.LittleEndian.PutUint16(h[34:], 16) // bits a sample
 	copy(h[36:], "data")

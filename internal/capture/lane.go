@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"bytes"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +20,7 @@ const (
 type second struct {
 	n       int64 // counted from the bridging of the call
 	present [13]byte
-	payload []byte // audio.Rate bytes, silence where nothing came
+	payload []byte // audio.Rate bytes, silence where nothing came; Opus: audio.Packets
 }
 
 func (s *second) has(u int) bool { return s.present[u/8]&(1<<(u%8)) != 0 }
@@ -37,7 +39,7 @@ type lane struct {
 	open     [3]*second // next, next+1, next+2
 	anchored bool
 	stamp    uint32 // RTP timestamp of the newest packet
-	at       int64  // and the sample where it lies
+	at       int64  // and where it lies, in the same clock
 	closed   bool
 
 	late, odd, twice int64
@@ -50,9 +52,9 @@ func newLane(codec audio.Codec, zero, now time.Time) *lane {
 }
 
 // samples is how far the clock is, in whole units of 10 ms.
-func samples(d time.Duration) int64 {
-	return int64(d/(10*time.Millisecond)) * unit
-}
+func samples(d time.Duration) int64 { return units(d) * unit }
+
+func units(d time.Duration) int64 { return int64(d / (10 * time.Millisecond)) }
 
 // place puts a packet that arrived now where it belongs.
 func (l *lane) place(stamp uint32, payload []byte, now time.Time) {
@@ -61,34 +63,40 @@ func (l *lane) place(stamp uint32, payload []byte, now time.Time) {
 	if l.closed {
 		return
 	}
+	if l.codec == audio.Opus {
+		l.placePacket(stamp, payload, now)
+		return
+	}
 	if len(payload) == 0 || len(payload)%unit != 0 || len(payload) > longest {
 		l.odd++
 		return
 	}
 	clock := samples(now.Sub(l.zero))
-	at, ok := l.locate(stamp, clock)
+	at, ok := l.locate(stamp, clock, unit)
 	if !ok {
 		l.late++
 		return
 	}
+	at = at / unit * unit
 	for u := int64(0); u*unit < int64(len(payload)); u++ {
 		l.put(at+u*unit, payload[u*unit:(u+1)*unit])
 	}
 }
 
-// locate turns a timestamp into a sample of the call.
-func (l *lane) locate(stamp uint32, clock int64) (at int64, ok bool) {
+// locate turns a timestamp into its place in the call. All is in the clock of
+// the timestamps, of which tick are 10 ms.
+func (l *lane) locate(stamp uint32, clock, tick int64) (at int64, ok bool) {
 	step := int64(int32(stamp - l.stamp)) // survives the wrap of the 32 bits
 	at = l.at + step
-	behind, before := clock-samples(reorder), clock+samples(ahead)
+	behind, before := clock-units(reorder)*tick, clock+units(ahead)*tick
 	switch {
-	case !l.anchored, step > 0 && (at < behind || at > before), step < -2*audio.Rate:
+	case !l.anchored, step > 0 && (at < behind || at > before), step < -200*tick:
 		at = clock // the sender's clock is new, jumped, or ran backwards: ours decides
 	case step <= 0:
-		return at / unit * unit, at >= behind && at >= 0 // an older packet, out of order
+		return at, at >= behind && at >= 0 // an older packet, out of order
 	}
 	l.anchored, l.stamp, l.at = true, stamp, at
-	return at / unit * unit, at >= 0
+	return at, at >= 0
 }
 
 // put writes one unit, once.
@@ -104,11 +112,7 @@ func (l *lane) put(at int64, sound []byte) {
 	}
 	s := l.open[n-l.next]
 	if s == nil {
-		s = &second{n: n, payload: make([]byte, audio.Rate)}
-		for i := range s.payload {
-			s.payload[i] = l.codec.Silence()
-		}
-		l.open[n-l.next] = s
+		s = l.begin(n)
 	}
 	from := int(at % audio.Rate)
 	if s.has(from / unit) {
@@ -117,6 +121,32 @@ func (l *lane) put(at int64, sound []byte) {
 	}
 	s.mark(from / unit)
 	copy(s.payload[from:], sound)
+}
+
+// A second of G.711 in which nothing was received.
+var muLawSilence, aLawSilence = silent(audio.PCMU), silent(audio.PCMA)
+
+func silent(codec audio.Codec) []byte {
+	return bytes.Repeat([]byte{codec.Silence()}, audio.Rate)
+}
+
+func silences(codec audio.Codec) []byte {
+	if codec == audio.PCMA {
+		return aLawSilence
+	}
+	return muLawSilence
+}
+
+// begin opens second n, which is one of the three and not open yet.
+func (l *lane) begin(n int64) *second {
+	s := &second{n: n}
+	if l.codec == audio.Opus {
+		s.payload = make([]byte, 0, audio.PacketsMost)
+	} else {
+		s.payload = slices.Clone(silences(l.codec))
+	}
+	l.open[n-l.next] = s
+	return s
 }
 
 // forget makes the next packet begin anew: another source was agreed on.
@@ -139,6 +169,10 @@ func (l *lane) finish(now time.Time) []*second {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	if l.codec == audio.Opus {
+		l.cutPackets(units(now.Sub(l.zero)))
+		return l.shift(now.Sub(l.zero) + time.Duration(len(l.open))*time.Second)
+	}
 	for _, s := range l.open {
 		if s != nil {
 			s.cut(samples(now.Sub(l.zero))-s.n*audio.Rate, l.codec)
@@ -156,7 +190,7 @@ func (l *lane) drop() {
 }
 
 // dropped tells how many units came too late or twice, and how many packets
-// were of no use.
+// were of no use. Of Opus all three are packets.
 func (l *lane) dropped() (late, odd, twice int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,8 +217,6 @@ func (s *second) cut(end int64, codec audio.Codec) {
 			continue
 		}
 		s.present[u/8] &^= 1 << (u % 8)
-		for i := u * unit; i < (u+1)*unit; i++ {
-			s.payload[i] = codec.Silence()
-		}
+		copy(s.payload[u*unit:(u+1)*unit], silences(codec))
 	}
 }

@@ -40,31 +40,45 @@ type Player struct {
 	Kept func(ctx context.Context, call yesline.CallID, person yesline.PersonID) (consent.Grant, error)
 
 	sheets sync.Pool
+
+	deciding sync.Once
+	turns    chan struct{} // bounds who decodes at once
 }
 
-// Seconds is a track's length by the vault's books, to word the question to
+// Shape is a track's virtual file by the vault's books, to word the question to
 // the gate. yesline.NotFound where there is nothing to play.
-func (p *Player) Seconds(ctx context.Context, track yesline.TrackID) (int64, error) {
+func (p *Player) Shape(ctx context.Context, track yesline.TrackID) (Shape, error) {
 	t, err := p.Track(ctx, track)
 	if err != nil {
-		return 0, err
+		return Shape{}, err
 	}
 	if !t.Finished || t.State == vault.Destroyed {
-		return 0, fmt.Errorf("a track to play: %w", yesline.NotFound)
+		return Shape{}, fmt.Errorf("a track to play: %w", yesline.NotFound)
 	}
-	return t.Seconds, nil
+	return ShapeOf(t.Seconds, t.Codec), nil
 }
 
-// Window gives the bytes [from, to) of the track's virtual WAV file, at most
-// WindowLimit of them. It is all or nothing: yesline.Tampered when the track
-// is shorter than its books said. The permit is to Listen; the vault looks at
-// it, and at consent, once more. Whoever has written the bytes gives them back
-// by Done.
+// Seconds is a track's length by the vault's books.
+func (p *Player) Seconds(ctx context.Context, track yesline.TrackID) (int64, error) {
+	shape, err := p.Shape(ctx, track)
+	return shape.seconds, err
+}
+
+// Window is Part of the virtual file at 8 kHz, whatever the voice is kept in.
 func (p *Player) Window(ctx context.Context, permit access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
+	return p.Part(ctx, permit, track, Shape{}, from, to)
+}
+
+// Part gives the bytes [from, to) of the track's virtual WAV file, at most
+// WindowLimit of them. It is all or nothing: yesline.Tampered when the track
+// is not what its books said. The same bytes are the same each time, whatever
+// window they come in. The permit is to Listen; the vault looks at it, and at
+// consent, once more. Whoever has written the bytes gives them back by Done.
+func (p *Player) Part(ctx context.Context, permit access.Permit, track yesline.TrackID, shape Shape, from, to int64) ([]byte, error) {
 	if from < 0 || to <= from || to-from > WindowLimit {
 		return nil, fmt.Errorf("a window of %d bytes: %w", to-from, yesline.Invalid)
 	}
-	out, err := p.window(ctx, permit, track, p.sheet(to-from), from, to)
+	out, err := p.window(ctx, permit, track, shape, p.sheet(to-from), from, to)
 	if err != nil {
 		p.Done(out)
 		return nil, err
@@ -73,31 +87,43 @@ func (p *Player) Window(ctx context.Context, permit access.Permit, track yesline
 }
 
 // window appends to out what it could get, also on an error.
-func (p *Player) window(ctx context.Context, permit access.Permit, track yesline.TrackID, out []byte, from, to int64) ([]byte, error) {
+func (p *Player) window(ctx context.Context, permit access.Permit, track yesline.TrackID, shape Shape, out []byte, from, to int64) ([]byte, error) {
 	if from < HeaderBytes {
 		length, err := p.Voices.Length(ctx, permit, track)
 		if err != nil {
 			return out, err
 		}
-		h, err := audio.WAVHeader(length * audio.Rate)
+		h, err := audio.WAVHeaderAt(int(shape.rate()), length*shape.rate())
 		if err != nil {
 			return out, err
 		}
 		out = append(out, h[from:min(to, HeaderBytes)]...)
 	}
-	first, count := Touched(from, to)
+	first, count := shape.Touched(from, to)
 	if count == 0 {
 		return out, nil
 	}
-	heard := int64(0)
+	heard, opus := int64(0), decoding{player: p, shape: shape}
 	if err := p.Voices.Hear(ctx, permit, track, first, count, func(n int64, s *vault.Second) {
-		out = render(out, s, n, from, to)
-		heard++
+		switch {
+		case s.Codec == audio.Opus:
+			out = opus.second(ctx, out, s, n, from, to)
+		case !shape.wide:
+			out = render(out, s, n, from, to)
+		default:
+			return // the books said Opus
+		}
+		if n >= first {
+			heard++
+		}
 	}); err != nil {
 		return out, err
 	}
+	if opus.err != nil {
+		return out, opus.err
+	}
 	if heard != count {
-		return out, fmt.Errorf("a track that ends before its length: %w", yesline.Tampered)
+		return out, fmt.Errorf("a track that is not what its books say: %w", yesline.Tampered)
 	}
 	return out, nil
 }
@@ -129,7 +155,7 @@ func (p *Player) Done(window []byte) {
 // render appends the part of [from, to) that lies in this second, which is
 // number n of its track.
 func render(out []byte, s *vault.Second, n, from, to int64) []byte {
-	begin := Size(n) // where this second begins in the file
+	begin := HeaderBytes + n*BytesPerSecond // where this second begins in the file
 	lo, hi := max(from-begin, 0), min(to-begin, BytesPerSecond)
 	first, last := lo/unitBytes, (hi-1)/unitBytes // only these units are written
 	at := len(out)
@@ -261,6 +287,7 @@ func (p *Player) draw(ctx context.Context, track yesline.TrackID) error {
 // its own.
 func (p *Player) look(ctx context.Context, t vault.Recorded) (audio.Peaks, error) {
 	drawn := audio.Peaks{PerSecond: audio.PeaksPerSecond}
+	voice, samples, before := audio.NewVoice(audio.Rate), []int16(nil), audio.Packets(nil)
 	for from := int64(0); from < vault.MaxSeconds; from += readAtOnce {
 		permit, err := p.Ask(ctx, drawer, access.Finish, access.Object{Kind: "track", ID: string(t.ID)}, map[string]string{"part": "waveform"})
 		if err != nil {
@@ -271,7 +298,13 @@ func (p *Player) look(ctx context.Context, t vault.Recorded) (audio.Peaks, error
 			return drawn, err
 		}
 		for _, s := range seconds {
-			drawn.Add(s.Codec, s.Payload, s.Present)
+			if s.Codec != audio.Opus {
+				drawn.Add(s.Codec, s.Payload, s.Present)
+				continue
+			}
+			samples = voice.Second(samples[:0], before, s.Payload)
+			drawn.AddSamples(samples, s.Present)
+			before = s.Payload
 		}
 		if len(seconds) < readAtOnce {
 			return drawn, nil

@@ -151,10 +151,13 @@ func (s *stage) record(t testing.TB, seconds []vault.Second) yesline.TrackID {
 	lease := must[*consent.Lease](t)(s.consent.Lease(ctx, s.call, s.ann))
 	defer lease.Close()
 	grant := must[consent.Grant](t)(lease.Grant(ctx))
-	track := vault.Track{ID: yesline.NewTrackID(), Call: s.call, Leg: yesline.NewLegID(), Program: s.program, Person: s.ann, Codec: audio.PCMU}
+	track := vault.Track{ID: yesline.NewTrackID(), Call: s.call, Leg: yesline.NewLegID(), Program: s.program, Person: s.ann, Codec: audio.Opus}
+	if len(seconds) > 0 {
+		track.Codec = seconds[0].Codec
+	}
 	w := must[*vault.Writer](t)(s.sealer.Begin(ctx, grant, track))
 	for n := range seconds {
-		if seconds[n].Payload != nil {
+		if seconds[n].Present != [13]byte{} {
 			ok(t, w.Put(grant, int64(n), &seconds[n]))
 		}
 	}

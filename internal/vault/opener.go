@@ -12,6 +12,7 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/audio"
 	"yesline/internal/audit"
 	"yesline/internal/db"
 	"yesline/internal/session"
@@ -146,9 +147,10 @@ func (o *Opener) stands(ctx context.Context, track yesline.TrackID, decided int6
 	return generation, nil
 }
 
-// Hear gives the same seconds to hear, one by one. What hear is given is wiped
-// when Hear returns, so it keeps nothing of it. It may be called for some of
-// them before an error.
+// Hear gives the same seconds to hear, one by one. Of a voice in Opus it begins
+// with the second before them, where there is one: what they sound like hangs
+// on it. What hear is given is wiped when Hear returns, so it keeps nothing of
+// it. It may be called for some of them before an error.
 func (o *Opener) Hear(ctx context.Context, p access.Permit, track yesline.TrackID, from, count int64, hear func(n int64, s *Second)) error {
 	r, generation, err := o.permitted(ctx, p, track)
 	if err != nil {
@@ -156,6 +158,9 @@ func (o *Opener) Hear(ctx context.Context, p access.Permit, track yesline.TrackI
 	}
 	if from < 0 || count < 1 || count > readMost {
 		return fmt.Errorf("hearing %d seconds from %d; at most %d are read at once: %w", count, from, readMost, yesline.Invalid)
+	}
+	if r.Codec == audio.Opus && from > 0 {
+		from, count = from-1, count+1
 	}
 	slots := o.slots.take(count * slotSize)
 	defer o.slots.give(slots)

@@ -3,12 +3,14 @@ package vault_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/audio"
 	"yesline/internal/consent"
 	"yesline/internal/db"
 	"yesline/internal/db/dbtest"
@@ -210,6 +212,52 @@ func TestWhatIsHeardIsWiped(t *testing.T) {
 	if err := l.Hear(ctx, access.Permit{}, track.ID, 0, 1, nil); !errors.Is(err, yesline.Denied) {
 		t.Errorf("hearing without a permit: got %v", err)
 	}
+}
+
+// A voice in Opus is kept as it came, and heard from the second before.
+func TestAVoiceInOpus(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		w := newWorld(t, open, &vaulttest.Memory{})
+		ctx := t.Context()
+		track := w.track(w.ann)
+		track.Codec = audio.Opus
+		writer, g := w.begin(t, track), w.grant(t, w.ann)
+		said := map[int64]*vault.Second{}
+		for _, n := range []int64{0, 1, 3} {
+			row, _ := audio.Packets(nil).Add(int(n), []byte{9 << 3, byte(n), 2, 3})
+			said[n] = &vault.Second{Codec: audio.Opus, Present: [13]byte{3 << n}, Payload: row}
+			ok(t, writer.Put(g, n, said[n]))
+		}
+		if err := writer.Put(g, 4, sound(track.ID, 4)); !errors.Is(err, yesline.Invalid) {
+			t.Errorf("mu-law in a voice in opus: got %v", err)
+		}
+		ok(t, writer.End(ctx))
+		ok(t, w.opener.Finish(ctx, track.ID))
+		if got := w.state(t, track.ID); got.Codec != audio.Opus || got.Seconds != 4 {
+			t.Errorf("the books say %s and %d s", got.Codec, got.Seconds)
+		}
+		p := w.permit(t, w.signIn(t, w.ann), access.Listen, track.ID)
+		for from, want := range map[int64][]int64{0: {0, 1}, 1: {0, 1, 2}, 3: {2, 3}, 4: {3}, 5: nil} {
+			var heard []int64
+			ok(t, w.opener.Hear(ctx, p, track.ID, from, 2, func(n int64, s *vault.Second) {
+				heard = append(heard, n)
+				its := said[n]
+				if its == nil {
+					its = &vault.Second{Codec: audio.Opus}
+				}
+				if s.Codec != its.Codec || s.Present != its.Present || string(s.Payload) != string(its.Payload) {
+					t.Errorf("second %d is not what was said", n)
+				}
+			}))
+			if !slices.Equal(heard, want) {
+				t.Errorf("two seconds from %d: heard %v, want %v", from, heard, want)
+			}
+		}
+		if got := must[[]vault.Second](t)(w.opener.Read(ctx, p, track.ID, 1, 1)); len(got) != 1 || string(got[0].Payload) != string(said[1].Payload) {
+			t.Error("reading is not hearing: it gives the seconds that were asked for")
+		}
+	})
 }
 
 // A byte that was changed on the disk is found in every window, also when the

@@ -96,6 +96,7 @@ type seal struct {
 	aead  cipher.AEAD
 	aad   [sha256.Size]byte
 	sound bool // a voice, and not pieces of something derived
+	opus  bool // a voice in Opus, all of it: its seconds hang on one another
 }
 
 // contentKey is what an object's seal is made of. Whoever is done with one
@@ -104,6 +105,7 @@ type contentKey struct {
 	key   [32]byte
 	aad   [sha256.Size]byte
 	sound bool
+	opus  bool
 }
 
 // newSeal derives the content key of the object whose slot 0 this is. The
@@ -130,7 +132,7 @@ func newContentKey(dataKey, slot0 []byte, p place) (contentKey, error) {
 		return contentKey{}, err
 	}
 	defer clear(derived)
-	return contentKey{[32]byte(derived), additionalData(slot0, p), p.rendition == Voice}, nil
+	return contentKey{[32]byte(derived), additionalData(slot0, p), p.rendition == Voice, h.codec == byte(audio.Opus)}, nil
 }
 
 func (k *contentKey) seal() (*seal, error) {
@@ -142,7 +144,7 @@ func (k *contentKey) seal() (*seal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &seal{aead, k.aad, k.sound}, nil
+	return &seal{aead, k.aad, k.sound, k.opus}, nil
 }
 
 func (k *contentKey) forget() { clear(k.key[:]) }
@@ -205,7 +207,7 @@ func (k *seal) open(slot []byte, n int64) (Second, error) {
 func tampered(n int64) error { return fmt.Errorf("second %d of a track: %w", n, yesline.Tampered) }
 
 func (k *seal) check(s *Second) error {
-	if k.sound != s.Codec.Known() || !k.sound && s.Codec != pieces {
+	if k.sound != s.Codec.Known() || !k.sound && s.Codec != pieces || k.opus != (s.Codec == audio.Opus) {
 		return fmt.Errorf("a second in %s: %w", s.Codec, yesline.Invalid)
 	}
 	if len(s.Payload) > MaxPayload {
@@ -213,6 +215,12 @@ func (k *seal) check(s *Second) error {
 	}
 	if s.Present[units/8]>>(units%8) != 0 {
 		return fmt.Errorf("a second with more than %d units: %w", units, yesline.Invalid)
+	}
+	if !k.opus {
+		return nil
+	}
+	if err := audio.Packets(s.Payload).Check(s.Present); err != nil {
+		return fmt.Errorf("a second of opus: %w: %w", yesline.Invalid, err)
 	}
 	return nil
 }

@@ -92,8 +92,32 @@ func plans() []vector {
 			Seconds: []vectorSecond{second2(0, first), second2(2, second), second2(4, last)}},
 		{Name: "a waveform of 8,003 bytes", DataKey: counting(32, 7), Salt: counting(16, 0x40), Rendition: Peaks, Codec: byte(pieces), Count: 2,
 			Seconds: []vectorSecond{second2(0, Second{Codec: pieces, Payload: counting(MaxPayload, 3)}), second2(1, Second{Codec: pieces, Payload: counting(3, 0)})}},
+		{Name: "a voice in Opus of four seconds, of which the third is absent; a packet reaches from the first into the second", DataKey: counting(32, 3), Salt: counting(16, 0x20), Rendition: Voice, Codec: byte(audio.Opus), Count: 4,
+			Seconds: []vectorSecond{second2(0, opusSecond(2, packetAt{10, 20}, packetAt{30, 40}, packetAt{98, 60})), second2(1, opusSecond(4, packetAt{4, 20}, packetAt{6, 10})), second2(3, opusSecond(0))}},
 		{Name: "a voice of no second", DataKey: counting(32, 0), Salt: counting(16, 0), Rendition: Voice, Codec: byte(audio.PCMA), Seconds: []vectorSecond{}},
 	}
+}
+
+// packetAt is a packet of Opus at a unit of its second, lasting so many
+// milliseconds: 10, 20, 40 or 60.
+type packetAt struct{ unit, millis int }
+
+// opusSecond is a second of such packets in wide band, after one whose last
+// packet reaches so many units into it.
+func opusSecond(carried int, packets ...packetAt) Second {
+	s := Second{Codec: audio.Opus}
+	mark := func(u int) { s.Present[u/8] |= 1 << (u % 8) }
+	for u := range carried {
+		mark(u)
+	}
+	for _, p := range packets {
+		toc := byte(8+map[int]int{10: 0, 20: 1, 40: 2, 60: 3}[p.millis]) << 3
+		s.Payload, _ = audio.Packets(s.Payload).Add(p.unit, append([]byte{toc}, counting(p.millis, byte(p.unit))...))
+		for u := p.unit; u < min(p.unit+p.millis/10, units); u++ {
+			mark(u)
+		}
+	}
+	return s
 }
 
 // fill seals what the vector plans.
@@ -377,6 +401,60 @@ func TestWhatCannotBeSealed(t *testing.T) {
 	}
 }
 
+// A voice in Opus holds well-formed packets and nothing else, another voice no
+// Opus: neither is sealed, nor opens though its seal is good.
+func TestWhatIsNoSecondOfOpus(t *testing.T) {
+	t.Parallel()
+	home := place{aProgram, aCall, aTrack, Voice}
+	sealOf := func(codec audio.Codec) *seal {
+		k, err := newSeal(counting(32, 0), header{codec: byte(codec), kind: kinds[Voice]}.slot(), home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	inOpus, inMuLaw := sealOf(audio.Opus), sealOf(audio.PCMU)
+	good := opusSecond(3, packetAt{3, 20}, packetAt{99, 60})
+	var slot [slotSize]byte
+	if err := inOpus.second(&slot, 0, &good); err != nil {
+		t.Fatal(err)
+	}
+	changed := func(change func(s *Second)) Second {
+		s := good
+		s.Payload = bytes.Clone(s.Payload)
+		change(&s)
+		return s
+	}
+	for name, c := range map[string]struct {
+		in *seal
+		s  Second
+	}{
+		"opus in mu-law":            {inMuLaw, good},
+		"mu-law in opus":            {inOpus, all(counting(MaxPayload, 1))},
+		"no mark":                   {inOpus, changed(func(s *Second) { s.Present[0] &^= 0x10 })},
+		"a mark without a packet":   {inOpus, changed(func(s *Second) { s.Present[5] = 1 })},
+		"half a packet":             {inOpus, changed(func(s *Second) { s.Payload = s.Payload[:len(s.Payload)-1] })},
+		"a byte behind the packets": {inOpus, changed(func(s *Second) { s.Payload = append(s.Payload, 0) })},
+		"packets out of order":      {inOpus, changed(func(s *Second) { s.Payload[0] = 100 - 1 })},
+		"a packet that is none":     {inOpus, changed(func(s *Second) { s.Payload[3] |= 3; s.Payload[4] = 0 })},
+	} {
+		if err := c.in.second(&slot, 0, &c.s); !errors.Is(err, yesline.Invalid) {
+			t.Errorf("sealing %s: got %v, want invalid", name, err)
+		}
+		chunk := make([]byte, slotSize)
+		chunk[0], chunk[1], chunk[2], chunk[3] = objectVersion, byte(c.s.Codec), byte(len(c.s.Payload)>>8), byte(len(c.s.Payload))
+		copy(chunk[4:], c.s.Present[:])
+		copy(chunk[chunkHead:], c.s.Payload)
+		c.in.aead.Seal(chunk[:0], nonce(0), chunk[:chunkSize], c.in.aad[:])
+		if _, err := c.in.open(chunk, 0); !errors.Is(err, yesline.Tampered) {
+			t.Errorf("opening %s: got %v, want does not match", name, err)
+		}
+	}
+	if MaxPayload != audio.PacketsMost {
+		t.Errorf("a second holds %d bytes, of packets %d", MaxPayload, audio.PacketsMost)
+	}
+}
+
 // The tree is the one of RFC 6962, by somebody else's code.
 func TestTreeRoot(t *testing.T) {
 	t.Parallel()
@@ -466,6 +544,29 @@ func FuzzChunk(f *testing.F) {
 		plain, err := seal.aead.Open(nil, nonce(1), again[:], seal.aad[:])
 		if err != nil || !bytes.Equal(plain, b) {
 			t.Fatal("a chunk that is read is not the one that is written")
+		}
+	})
+}
+
+// FuzzOpusChunk is FuzzChunk for a voice in Opus.
+func FuzzOpusChunk(f *testing.F) {
+	seal, err := newSeal(counting(32, 0), header{codec: byte(audio.Opus), kind: kinds[Voice]}.slot(), place{aProgram, aCall, aTrack, Voice})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []Second{opusSecond(0), opusSecond(2, packetAt{10, 20}, packetAt{98, 60})} {
+		f.Add(s.Present[:], s.Payload)
+	}
+	f.Fuzz(func(t *testing.T, present, payload []byte) {
+		s := Second{Codec: audio.Opus, Payload: payload}
+		copy(s.Present[:], present)
+		var slot [slotSize]byte
+		if seal.second(&slot, 1, &s) != nil {
+			return
+		}
+		got, err := seal.open(slot[:], 1)
+		if err != nil || got.Present != s.Present || !bytes.Equal(got.Payload, payload) {
+			t.Fatalf("what was sealed is not what opens: %v", err)
 		}
 	})
 }

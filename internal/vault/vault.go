@@ -36,7 +36,7 @@ type Track struct {
 	Leg       yesline.LegID
 	Program   yesline.ProgramID
 	Person    yesline.PersonID
-	Codec     audio.Codec // that the track begins with
+	Codec     audio.Codec // that the track begins with; one that begins in Opus is in Opus throughout, another never
 	Rendition string
 }
 
@@ -60,7 +60,7 @@ func (t Track) place(rendition string) place {
 type Second struct {
 	Codec   audio.Codec
 	Present [13]byte // bit i%8 of byte i/8: the 10 ms unit i (0 to 99) was received; empty for an absent second
-	Payload []byte   // at most 8,000 bytes; G.711: byte i is sample i, what is absent is the codec's silence
+	Payload []byte   // at most 8,000 bytes; G.711: byte i is sample i, what is absent is the codec's silence; Opus: audio.Packets
 }
 
 // Blobs keep sealed bytes by name and know nothing of what they hold. A name
