@@ -40,7 +40,7 @@ type Party struct {
 
 // Evidence is how an answer came about. It holds no sound of the person.
 type Evidence struct {
-	Channel      string // "keypad", "page", "call" (the phone said nothing), "terms"
+	Channel      string // "keypad", "page", "call" (the phone said nothing), "sip" (recordpref of RFC 7866), "terms", "remembered"
 	Prompt       string // which prompt or text was given
 	PromptSHA256 string // of its bytes, in hex
 	Language     string // "en"
@@ -112,8 +112,8 @@ func (c *Consent) Open(ctx context.Context, call yesline.CallID, id yesline.Prog
 	oneSided, why := rule(terms.OneSided, parties)
 	now := db.Millis(time.Now())
 	return c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO consent_calls (call, program, one_sided, why, revision) VALUES ($1, $2, $3, $4, 0)`,
-			string(call), string(id), oneSided, why); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO consent_calls (call, program, one_sided, why, ask, revision) VALUES ($1, $2, $3, $4, $5, 0)`,
+			string(call), string(id), oneSided, why, terms.Ask); err != nil {
 			return err
 		}
 		for _, p := range parties {
@@ -135,10 +135,17 @@ func (c *Consent) Rule(ctx context.Context, call yesline.CallID) (oneSided bool,
 	return oneSided, why, absent(err)
 }
 
-// OneSided tells which of at most 500 calls let a voice be kept against
-// another's no. A call that consent does not know does not.
-func (c *Consent) OneSided(ctx context.Context, calls []yesline.CallID) (map[yesline.CallID]bool, error) {
-	found := map[yesline.CallID]bool{}
+// Rule is what holds in a call, as it was when the call opened.
+type Rule struct {
+	OneSided bool   // one voice may be kept after the other's no
+	Why      string // in words
+	Ask      string // program.AskBefore or program.AskDuring
+}
+
+// Rules gives the rules of at most 500 calls. Of a call that consent does not
+// know there is none; the zero Rule is the strict one.
+func (c *Consent) Rules(ctx context.Context, calls []yesline.CallID) (map[yesline.CallID]Rule, error) {
+	found := map[yesline.CallID]Rule{}
 	if len(calls) == 0 {
 		return found, nil
 	}
@@ -149,20 +156,34 @@ func (c *Consent) OneSided(ctx context.Context, calls []yesline.CallID) (map[yes
 	for i, id := range calls {
 		args[i] = string(id)
 	}
-	rows, err := c.db.Query(ctx, `SELECT call, one_sided FROM consent_calls WHERE call IN (`+db.In(1, len(args))+`)`, args...)
+	rows, err := c.db.Query(ctx, `SELECT call, one_sided, why, ask FROM consent_calls WHERE call IN (`+db.In(1, len(args))+`)`, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var call yesline.CallID
-		var oneSided bool
-		if err := rows.Scan(&call, &oneSided); err != nil {
+		var r Rule
+		if err := rows.Scan(&call, &r.OneSided, &r.Why, &r.Ask); err != nil {
 			return nil, err
 		}
-		found[call] = oneSided
+		found[call] = r
 	}
 	return found, rows.Err()
+}
+
+// OneSided tells which of at most 500 calls let a voice be kept against
+// another's no. A call that consent does not know does not.
+func (c *Consent) OneSided(ctx context.Context, calls []yesline.CallID) (map[yesline.CallID]bool, error) {
+	rules, err := c.Rules(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	found := map[yesline.CallID]bool{}
+	for call, r := range rules {
+		found[call] = r.OneSided
+	}
+	return found, nil
 }
 
 func absent(err error) error {
@@ -175,16 +196,24 @@ func absent(err error) error {
 func subject(call yesline.CallID) string { return "consent/" + string(call) }
 
 // Answer keeps a yes or no to being recorded. A no is final for the call; a no
-// after a yes takes the yes back and destroys what it had allowed.
+// after a yes takes the yes back and destroys what it had allowed. Every no
+// ends a lasting yes to calls with the same other person.
 func (c *Consent) Answer(ctx context.Context, a Answer) error {
 	if a.Purpose != Record {
 		return fmt.Errorf("in a call only %s is asked: %w", Record, yesline.Invalid)
 	}
-	what := No
-	if a.Yes {
-		what = Yes
+	if a.Yes && a.Channel == ByMemory {
+		return fmt.Errorf("a remembered yes is recalled: %w", yesline.Invalid)
 	}
-	return c.change(ctx, a.Call, a.Person, a.Leg, a.Evidence, func(now State) (State, error) {
+	if a.Yes {
+		return c.change(ctx, a.Call, a.Person, a.Leg, a.Evidence, answered(Yes), false)
+	}
+	return c.change(ctx, a.Call, a.Person, a.Leg, a.Evidence, answered(No), true)
+}
+
+// answered tells what follows from a yes or no.
+func answered(what State) func(State) (State, error) {
+	return func(now State) (State, error) {
 		switch {
 		case now == what:
 			return now, nil
@@ -193,12 +222,16 @@ func (c *Consent) Answer(ctx context.Context, a Answer) error {
 		case now == Yes && what == No:
 			return Withdrawn, nil
 		}
-		return now, fmt.Errorf("an answer after %s: %w", now, yesline.Conflict)
-	})
+		return now, fmt.Errorf("an answer after %s: %w: %w", now, errLate, yesline.Conflict)
+	}
 }
 
+// errLate is an answer that says nothing about its call any more.
+var errLate = errors.New("too late")
+
 // Stop ends a person's recording in the call: no further byte of theirs, and
-// under the strict rule of anybody. What was kept stays until withdrawn.
+// under the strict rule of anybody. What was kept stays until withdrawn. It is
+// about this call alone: a lasting yes stays.
 func (c *Consent) Stop(ctx context.Context, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence) error {
 	return c.change(ctx, call, person, leg, ev, func(now State) (State, error) {
 		switch now {
@@ -208,32 +241,49 @@ func (c *Consent) Stop(ctx context.Context, call yesline.CallID, person yesline.
 			return No, nil
 		}
 		return now, nil
-	})
+	}, false)
 }
 
-// change moves the Record standing of one person and tells everybody.
-func (c *Consent) change(ctx context.Context, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence, next func(State) (State, error)) error {
+// change moves the Record standing of one person and tells everybody. Takes
+// says that it ends a lasting yes too, also where the standing does not move.
+func (c *Consent) change(ctx context.Context, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence, next func(State) (State, error), takes bool) error {
 	if err := ev.check(); err != nil {
 		return err
 	}
+	var late error
 	err := c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		now, err := standing(ctx, tx, call, person, Record)
-		if err != nil {
+		late = nil
+		_, err := c.move(ctx, tx, call, person, leg, ev, next)
+		if errors.Is(err, errLate) && takes {
+			late, err = err, nil // too late for this call, and in time for those to come
+		}
+		if err != nil || !takes {
 			return err
 		}
-		to, err := next(now)
-		if err != nil || to == now {
-			return err
-		}
-		if err := c.set(ctx, tx, call, person, leg, Record, to, ev, string(person)); err != nil || to != Yes {
-			return err
-		}
-		return c.carryOver(ctx, tx, call, person, leg, ev.AtMillis)
+		return c.takeBack(ctx, tx, call, person, string(person), "no")
 	})
-	if err != nil {
+	if err = errors.Join(err, late); err != nil {
 		return fmt.Errorf("keeping an answer: %w", err)
 	}
 	return nil
+}
+
+// move moves the Record standing of one person and gives the id of the event,
+// "" where it does not move.
+func (c *Consent) move(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence, next func(State) (State, error)) (event string, err error) {
+	now, err := standing(ctx, tx, call, person, Record)
+	if err != nil {
+		return "", err
+	}
+	to, err := next(now)
+	if err != nil || to == now {
+		return "", err
+	}
+	event, err = c.set(ctx, tx, call, person, leg, Record, to, ev, string(person))
+	if err != nil || to != Yes {
+		return event, err
+	}
+	return event, c.carryOver(ctx, tx, call, person, leg, ev.AtMillis)
 }
 
 func standing(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, p Purpose) (State, error) {
@@ -243,35 +293,42 @@ func standing(ctx context.Context, tx *db.Tx, call yesline.CallID, person yeslin
 	return s, absent(err)
 }
 
-// set writes a standing, its event, its log entry, and moves the generation.
-func (c *Consent) set(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, p Purpose, to State, ev Evidence, actor string) error {
+// set writes a standing, its event, its log entry, and moves the generation. It
+// gives the id of the event.
+func (c *Consent) set(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, p Purpose, to State, ev Evidence, actor string) (event string, err error) {
 	if _, err := tx.Exec(ctx, `INSERT INTO consent_standings (call, person, purpose, state, at) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (call, person, purpose) DO UPDATE SET state = excluded.state, at = excluded.at`,
 		string(call), string(person), string(p), string(to), ev.AtMillis); err != nil {
-		return err
+		return "", err
 	}
+	kind := "heard"
+	if ev.Channel == ByMemory {
+		kind = ByMemory
+	}
+	event = string(yesline.NewEntryID())
 	if _, err := tx.Exec(ctx, `INSERT INTO consent_events (id, call, person, leg, purpose, what, kind, channel, prompt, prompt_sha256, language, from_ms, to_ms, at_ms, keys)
-		VALUES ($1, $2, $3, $4, $5, $6, 'heard', $7, $8, $9, $10, $11, $12, $13, $14)`,
-		string(yesline.NewEntryID()), string(call), string(person), string(leg), string(p), string(to),
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		event, string(call), string(person), string(leg), string(p), string(to), kind,
 		ev.Channel, ev.Prompt, ev.PromptSHA256, ev.Language, ev.FromMillis, ev.ToMillis, ev.AtMillis, ev.Keys); err != nil {
-		return err
+		return "", err
 	}
 	var program yesline.ProgramID
-	if err := tx.QueryRow(ctx, `UPDATE consent_calls SET revision = revision + 1 WHERE call = $1 RETURNING program`, string(call)).Scan(&program); err != nil {
-		return absent(err)
+	var ask string
+	if err := tx.QueryRow(ctx, `UPDATE consent_calls SET revision = revision + 1 WHERE call = $1 RETURNING program, ask`, string(call)).Scan(&program, &ask); err != nil {
+		return "", absent(err)
 	}
 	if err := tx.Touch(ctx, subject(call)); err != nil {
-		return err
+		return "", err
 	}
 	if p == Record && to == Withdrawn {
 		if err := c.jobs.Enqueue(ctx, tx, Shred, string(call)+"/"+string(person)); err != nil {
-			return err
+			return "", err
 		}
 	}
-	_, err := c.log.Record(ctx, tx, audit.Entry{Program: program, Actor: actor, Verb: "consent." + string(to), Object: string(call), Result: "done",
-		Detail:   map[string]string{"purpose": string(p), "channel": ev.Channel, "prompt": ev.Prompt, "sha256": ev.PromptSHA256, "keys": ev.Keys},
+	_, err = c.log.Record(ctx, tx, audit.Entry{Program: program, Actor: actor, Verb: "consent." + string(to), Object: string(call), Result: "done",
+		Detail:   map[string]string{"purpose": string(p), "channel": ev.Channel, "prompt": ev.Prompt, "sha256": ev.PromptSHA256, "keys": ev.Keys, "ask": ask},
 		Subjects: []yesline.PersonID{person}})
-	return err
+	return event, err
 }
 
 func (e Evidence) check() error {
@@ -294,6 +351,7 @@ func (c *Consent) Set(ctx context.Context, permit access.Permit, call yesline.Ca
 
 // Withdraw takes back a purpose of the permitted person in a call. Taking back
 // record takes all and destroys the voice: the job Shred follows within moments.
+// It also ends a lasting yes to calls with the same other person.
 func (c *Consent) Withdraw(ctx context.Context, permit access.Permit, call yesline.CallID, p Purpose, ev Evidence) error {
 	return c.permitted(ctx, permit, access.Withdraw, call, p, ev, Withdrawn)
 }
@@ -310,39 +368,48 @@ func (c *Consent) permitted(ctx context.Context, permit access.Permit, v access.
 		return err
 	}
 	err := c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
-		record, err := standing(ctx, tx, call, person, Record)
-		if err != nil {
+		err := c.choose(ctx, tx, call, person, p, ev, to, permit.Who().String())
+		if err != nil || to != Withdrawn || p != Record {
 			return err
 		}
-		if !(Standing{Record: record}).Kept() {
-			if to == Withdrawn {
-				return nil // nothing of theirs is kept: it is as they wish
-			}
-			return fmt.Errorf("there is no voice of theirs to allow it for: %w", yesline.Conflict)
-		}
-		purposes := []Purpose{p}
-		if p == Record {
-			purposes = []Purpose{License, Share, Record}
-		}
-		for _, p := range purposes {
-			now, err := standing(ctx, tx, call, person, p)
-			if errors.Is(err, yesline.NotFound) {
-				now, err = None, nil
-			}
-			if err != nil {
-				return err
-			}
-			if now == to || to == Withdrawn && now == None {
-				continue
-			}
-			if err := c.set(ctx, tx, call, person, "", p, to, ev, permit.Who().String()); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.takeBack(ctx, tx, call, person, permit.Who().String(), "withdrawn")
 	})
 	if err != nil {
 		return fmt.Errorf("changing consent: %w", err)
+	}
+	return nil
+}
+
+// choose sets a purpose of a voice that is kept, and with record all of them.
+func (c *Consent) choose(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, p Purpose, ev Evidence, to State, actor string) error {
+	record, err := standing(ctx, tx, call, person, Record)
+	if err != nil {
+		return err
+	}
+	if !(Standing{Record: record}).Kept() {
+		if to == Withdrawn {
+			return nil // nothing of theirs is kept: it is as they wish
+		}
+		return fmt.Errorf("there is no voice of theirs to allow it for: %w", yesline.Conflict)
+	}
+	purposes := []Purpose{p}
+	if p == Record {
+		purposes = []Purpose{License, Share, Record}
+	}
+	for _, p := range purposes {
+		now, err := standing(ctx, tx, call, person, p)
+		if errors.Is(err, yesline.NotFound) {
+			now, err = None, nil
+		}
+		if err != nil {
+			return err
+		}
+		if now == to || to == Withdrawn && now == None {
+			continue
+		}
+		if _, err := c.set(ctx, tx, call, person, "", p, to, ev, actor); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -426,7 +493,8 @@ func (c *Consent) History(ctx context.Context, call yesline.CallID) ([]Event, er
 	return events, rows.Err()
 }
 
-// Forget removes a person's consent records; their voices are destroyed first.
+// Forget removes a person's consent records, and lasting yeses of others to
+// calls with them; their voices are destroyed first.
 func (c *Consent) Forget(ctx context.Context, person yesline.PersonID) error {
 	return c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		for _, table := range []string{"consent_events", "consent_standings", "consent_terms"} {
@@ -434,7 +502,7 @@ func (c *Consent) Forget(ctx context.Context, person yesline.PersonID) error {
 				return err
 			}
 		}
-		return nil
+		return c.forgetLasting(ctx, tx, person)
 	})
 }
 

@@ -25,6 +25,7 @@ type room struct {
 	*consent.Consent
 	gate     *access.Gate
 	sessions *session.Sessions
+	programs *program.Programs
 	program  yesline.ProgramID
 	call     yesline.CallID
 	ann, bob yesline.PersonID
@@ -40,11 +41,11 @@ func openOn(t *testing.T, open func(string) *db.DB, oneSided bool, places ...str
 	t.Helper()
 	ctx := t.Context()
 	r := &room{House: keystest.Open(t, open), call: yesline.NewCallID()}
-	programs, err := program.Open(ctx, r.Content, r.Log, r.Keys.AddProgram)
-	if err != nil {
+	var err error
+	if r.programs, err = program.Open(ctx, r.Content, r.Log, r.Keys.AddProgram); err != nil {
 		t.Fatal(err)
 	}
-	if r.program, err = programs.Add(ctx, program.Terms{Name: "Test", Country: "US", OneSided: oneSided}); err != nil {
+	if r.program, err = r.programs.Add(ctx, program.Terms{Name: "Test", Country: "US", OneSided: oneSided}); err != nil {
 		t.Fatal(err)
 	}
 	jobs, err := db.NewJobs(ctx, r.Content, slog.New(slog.DiscardHandler))
@@ -56,7 +57,7 @@ func openOn(t *testing.T, open func(string) *db.DB, oneSided bool, places ...str
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { jobs.Stop(context.Background()) })
-	if r.Consent, err = consent.Open(ctx, r.Content, r.Log, jobs, programs); err != nil {
+	if r.Consent, err = consent.Open(ctx, r.Content, r.Log, jobs, r.programs); err != nil {
 		t.Fatal(err)
 	}
 	r.ann, r.bob = r.Person(t, r.program), r.Person(t, r.program)
@@ -67,9 +68,14 @@ func openOn(t *testing.T, open func(string) *db.DB, oneSided bool, places ...str
 	if err := r.Open(ctx, r.call, r.program, parties); err != nil {
 		t.Fatal(err)
 	}
-	if r.gate, err = access.New(r.Log.Append, map[string]access.Loader{"call": func(ctx context.Context, ids []string) (map[string]access.Facts, error) {
-		return map[string]access.Facts{string(r.call): {Program: r.program, Parties: []yesline.PersonID{r.ann, r.bob}}}, nil
-	}}); err != nil {
+	if r.gate, err = access.New(r.Log.Append, map[string]access.Loader{
+		"call": func(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+			return map[string]access.Facts{string(r.call): {Program: r.program, Parties: []yesline.PersonID{r.ann, r.bob}}}, nil
+		},
+		"account": func(ctx context.Context, ids []string) (map[string]access.Facts, error) {
+			return map[string]access.Facts{ids[0]: {Program: r.program, Account: ids[0]}}, nil
+		},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	seal := func(f func(context.Context, yesline.ProgramID, string, []byte, []byte) ([]byte, error)) func(context.Context, yesline.ProgramID, []byte, []byte) ([]byte, error) {
@@ -101,6 +107,11 @@ func (r *room) says(t *testing.T, person yesline.PersonID, yes bool) {
 // permit asks the gate as a signed-in person.
 func (r *room) permit(t *testing.T, person yesline.PersonID, v access.Verb) access.Permit {
 	t.Helper()
+	return r.permitFor(t, person, v, access.Object{Kind: "call", ID: string(r.call)})
+}
+
+func (r *room) permitFor(t *testing.T, person yesline.PersonID, v access.Verb, about access.Object) access.Permit {
+	t.Helper()
 	token, err := r.sessions.LinkFor(t.Context(), r.program, person)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +120,7 @@ func (r *room) permit(t *testing.T, person yesline.PersonID, v access.Verb) acce
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := r.gate.Ask(t.Context(), who, v, access.Object{Kind: "call", ID: string(r.call)}, nil)
+	p, err := r.gate.Ask(t.Context(), who, v, about, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,8 @@ const choicesADay = 50
 // purpose that choices leave out is a no. They hold for calls that begin from
 // then on:
 //
-//   - record no: the person is not recorded in any call, whatever is pressed;
+//   - record no: the person is not recorded in any call, whatever is pressed,
+//     and no lasting yes of theirs stands any more;
 //   - share or license yes: takes effect in a call when they say yes in it.
 //
 // Evidence needs AtMillis; channel and hash are set here.
@@ -95,7 +96,14 @@ func (c *Consent) agree(ctx context.Context, tx *db.Tx, person yesline.PersonID,
 		Detail: map[string]string{"sha256": next.Terms, "record": strconv.FormatBool(next.Record),
 			"share": strconv.FormatBool(next.Share), "license": strconv.FormatBool(next.License)},
 		Subjects: []yesline.PersonID{person}})
-	return err
+	if err != nil || next.Record {
+		return err
+	}
+	gone, err := endLasting(ctx, tx, `DELETE FROM consent_lasting WHERE person = $1 RETURNING `+endedColumns, string(person))
+	if err != nil {
+		return err
+	}
+	return c.tellEnded(ctx, tx, gone, string(person), "", ByTerms)
 }
 
 // takesFrom reports whether a choice only takes back something of another: that
@@ -159,7 +167,8 @@ func (c *Consent) keepOut(ctx context.Context, tx *db.Tx, call yesline.CallID, p
 	if err != nil || !found || one.Record {
 		return err
 	}
-	return c.set(ctx, tx, call, person, "", Record, No, one.evidence(atMillis), string(person))
+	_, err = c.set(ctx, tx, call, person, "", Record, No, one.evidence(atMillis), string(person))
+	return err
 }
 
 // carryOver gives share and license to a call in which a person just said yes,
@@ -180,7 +189,7 @@ func (c *Consent) carryOver(ctx context.Context, tx *db.Tx, call yesline.CallID,
 		if now != None { // they said otherwise about this call already
 			continue
 		}
-		if err := c.set(ctx, tx, call, person, leg, p, Yes, one.evidence(atMillis), string(person)); err != nil {
+		if _, err := c.set(ctx, tx, call, person, leg, p, Yes, one.evidence(atMillis), string(person)); err != nil {
 			return err
 		}
 	}

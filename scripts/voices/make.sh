@@ -55,9 +55,13 @@ say() {
 # prompt NAME AT-MOST-SECONDS TEXT: Yesline's own voice, always the same.
 prompt() { printf '%s\n' "$3" | say "prompts/$1.ul" 0.5 "$2" en-us+f3 165 50; }
 
-# The text of ask is decided by the design (consent evidence names its hash);
-# a change to it is a change of the terms, not of wording.
-prompt ask 8 "Yesline. Press 1 to let your voice be recorded, 2 to refuse; star 9 stops."
+# The texts of ask, ask_once and remembered are what people say yes to: consent
+# evidence names their hashes, and a lasting yes ends with another ask or
+# remembered. A change to them is a change of the terms, not of wording.
+prompt ask 8 "Yesline. Press 1 to be recorded, 2 to refuse, 3 to be recorded with this person from now on; star 9 stops."
+prompt ask_once 8 "Yesline. Press 1 to let your voice be recorded, 2 to refuse; star 9 stops."
+prompt remembered 8 "Yesline. Your voice is recorded, as you agreed before. Press 2 to refuse, star 9 to stop."
+
 prompt notice 6 "This is Yesline. We will ask you both. Nothing is recorded unless you say yes."
 prompt thanks_recording 4 "Thank you. Your voice is recorded."
 prompt not_recorded 4 "Nothing is recorded. The call goes on."
@@ -66,6 +70,17 @@ prompt one_side 4 "Only one voice is recorded."
 prompt no_emergency 7 "This service cannot carry emergency calls. Hang up and dial from another phone."
 prompt cannot_connect 5 "The call cannot be connected. Goodbye."
 prompt busy 5 "The other phone is busy. Please try again later."
+prompt ring_first 7 "This is Yesline, calling you first. Now we call the other person, and connect you when they answer."
+prompt asking_during 6 "Somebody in this call wants to record it. Nothing is recorded unless you say yes."
+prompt recording_now 5 "Recording now. Star 9 stops, star 5 pauses."
+prompt paused 5 "The recording is paused. Whoever paused it goes on with star 6."
+prompt resumed 3 "The recording goes on."
+
+# What "yesline trunk test" says on the line that it tests.
+prompt trunk_test_hello 8 "This is Yesline, testing this line. Press 1 to record ten seconds and hear them back, or hang up."
+prompt trunk_test_speak 3 "Please speak after the tone."
+prompt trunk_test_back 3 "This is what we heard."
+prompt trunk_test_bye 4 "Thank you. The test is over. Goodbye."
 
 # talk NAME VOICE WORDS-A-MINUTE PITCH   (the text is standard input)
 # Two pairs: Maya with Bob, Ann with Carl. No names, numbers or places are in
