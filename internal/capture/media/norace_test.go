@@ -1,0 +1,6 @@
+//go:build !race
+
+package media
+
+// racing is so with the race detector.
+const racing = false
