@@ -47,7 +47,7 @@ var driversImportedBy = []string{"app", "demo", "cmd"}
 
 // partsOfARoom are folders below a room that are neither driver nor door but a
 // piece of the room itself, which therefore may import them.
-var partsOfARoom = []string{"web/pages"}
+var partsOfARoom = []string{"web/pages", "capture/media", "capture/tolls"}
 
 // holders is who may name the three pairs of hands of the vault, and the plain
 // sound that goes through them. A byte of audio leaves only through the Opener.
@@ -61,13 +61,14 @@ var holders = map[string][]string{
 // callers is who may use a name that unlocks something, wherever the name
 // comes from. The room that defines it is listed too.
 var callers = map[string][]string{
-	"Digits":       {"yesline", "people", "notify/sms", "capture/sip", "web", "app"}, // a number in clear: to seal, to send a code there, to dial, to show people their own
-	"Reveal":       {"people", "web", "app"},                                         // the same, with a permit
-	"OpenTrack":    {"keys", "vault", "demo"},                                        // the one place where a track's key is unwrapped; demo --check sees that it fails after a withdrawal
-	"OpenFor":      {"keys", "people", "session", "app"},                             // fields under a program's key; app gives a room its own purpose
-	"SealFor":      {"keys", "people", "session", "app"},                             // and the other way
-	"Unwrap":       {"keys", "keys/file", "keys/pkcs11", "keys/transit"},             // the root key
-	"DestroyTrack": {"keys", "vault"},                                                // destroying is the Shredder's
+	"Digits":       {"yesline", "people", "notify/sms", "capture/sip", "capture/tolls", "web", "app"}, // a number in clear: to seal, to send a code there, to judge, to dial, to show people their own
+	"Own":          {"people", "app"},                                                                 // one's own number, to have it rung
+	"Reveal":       {"people", "web", "app"},                                                          // the same, with a permit
+	"OpenTrack":    {"keys", "vault", "demo"},                                                         // the one place where a track's key is unwrapped; demo --check sees that it fails after a withdrawal
+	"OpenFor":      {"keys", "people", "session", "app"},                                              // fields under a program's key; app gives a room its own purpose
+	"SealFor":      {"keys", "people", "session", "app"},                                              // and the other way
+	"Unwrap":       {"keys", "keys/file", "keys/pkcs11", "keys/transit"},                              // the root key
+	"DestroyTrack": {"keys", "vault"},                                                                 // destroying is the Shredder's
 }
 
 // makers is who may call what makes hands and proofs.

@@ -15,10 +15,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"yesline"
 	"yesline/internal/audit"
+	"yesline/internal/capture/tolls"
 	"yesline/internal/consent"
 	"yesline/internal/db"
 	"yesline/internal/people"
@@ -43,6 +45,19 @@ type Room struct {
 	First    func(do func() error) error                                                   // does what a full disk must not keep from being written: a no, a stop; nil: just does it
 	Shred    func(ctx context.Context, call yesline.CallID, person yesline.PersonID) error // sets off the destruction of a withdrawn voice; idempotent. nil: consent's own job is all
 	Sounds   fs.FS                                                                         // prompts in other words or another language: "ask.ul" and so on; nil: ours
+	Reach    func(ctx context.Context, w Wanted) (Route, error)                            // how somebody is reached: by a telephone that is connected, or a trunk
+	Tolls    *tolls.Tolls                                                                  // whether a call by a trunk may be placed; nil: each may
+	Most     int                                                                           // calls at once; 0: no limit of its own
+	Longest  time.Duration                                                                 // of a call; 0, and at most: 4 hours less a minute
+
+	said    sync.Map // prompts by name, read once
+	wording sync.Once
+	words   string // what a lasting yes was a yes to; set by wording
+
+	mu       sync.Mutex // guards the rest
+	lives    map[yesline.CallID]*Live
+	draining bool
+	news     bell // rings when a draining room is empty
 }
 
 type minter interface {
@@ -64,33 +79,226 @@ func (r *Room) report() *slog.Logger {
 // patience bounds each thing that a call asks of the rest of the house.
 const patience = 5 * time.Second
 
-// Begin opens a call from a device's person to a number. It fails only where
-// the call itself cannot be: a number that is the caller's own (Invalid) or
-// too many new numbers (TooMany). If the house cannot write it down, the call
-// goes on, unrecorded and unwritten. End must be called.
+// Wanted is whom a call is to reach.
+type Wanted struct {
+	Call    yesline.CallID
+	Program yesline.ProgramID
+	From    yesline.PersonID // who calls; "" when that is not known
+	To      yesline.PersonID
+	Number  yesline.Phone
+	Outside bool // by the trunk, although a telephone of theirs may be connected
+}
+
+// Route is how somebody is reached.
+type Route struct {
+	Handset Handset
+	Trunk   string // by which trunk, where it costs something; "" for a telephone that is connected to us
+}
+
+// Dial opens a call from a device's person to a number and finds the way there;
+// Carry carries it. It fails only where the call itself cannot be: a number
+// that is the caller's own (Invalid), one that may not be called (*tolls.Refusal),
+// too many calls or new numbers (TooMany), or a house that is closing
+// (Unavailable). If the house cannot write it down, the call goes on,
+// unrecorded and unwritten.
+func (r *Room) Dial(ctx context.Context, from session.Device, to yesline.Phone) (*Live, error) {
+	return r.dial(ctx, from, to, nil)
+}
+
+// Begin is Dial for whoever brings both telephones. End must be called.
 func (r *Room) Begin(ctx context.Context, from session.Device, to yesline.Phone) (*Live, error) {
+	return r.begin(ctx, from, to, func(context.Context, *Live, yesline.PersonID) error { return nil })
+}
+
+// RingFirst opens a call that the room places on both sides: to the person's
+// own telephone first, and from there to a number.
+func (r *Room) RingFirst(ctx context.Context, who session.Device, own, to yesline.Phone) (*Live, error) {
+	return r.dial(ctx, who, to, &own)
+}
+
+func (r *Room) dial(ctx context.Context, from session.Device, to yesline.Phone, own *yesline.Phone) (*Live, error) {
+	if r.Reach == nil {
+		return nil, fmt.Errorf("a room without a way out: %w", yesline.Unavailable)
+	}
+	return r.begin(ctx, from, to, func(ctx context.Context, c *Live, callee yesline.PersonID) (err error) {
+		if own != nil {
+			if c.a, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: from.Person, Number: *own, Outside: true}); err != nil {
+				return err
+			}
+		}
+		c.b, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: callee, Number: to})
+		return err
+	})
+}
+
+// way finds how somebody is reached, and whether that may be. What it reserved
+// is given back when the call ends.
+func (r *Room) way(ctx context.Context, c *Live, w Wanted) (Handset, error) {
+	route, err := r.Reach(ctx, w)
+	if err != nil || r.Tolls == nil {
+		return route.Handset, err
+	}
+	toll, err := r.Tolls.Place(ctx, tolls.Who{Program: w.Program, Person: w.From, Trunk: route.Trunk, Inside: route.Trunk == ""}, w.Number)
+	if err != nil {
+		return nil, err
+	}
+	c.tolls = append(c.tolls, toll)
+	return &tolled{route.Handset, toll}, nil
+}
+
+// tolled is a telephone that costs from when it is picked up.
+type tolled struct {
+	Handset
+	toll *tolls.Call
+}
+
+func (t *tolled) Connect(ctx context.Context, o Ends) (Line, error) {
+	line, err := t.Handset.Connect(ctx, o)
+	if err == nil {
+		t.toll.Answered(time.Now())
+	}
+	return line, err
+}
+
+// begin opens a call; way finds how to reach the callee, before anything is
+// written down.
+func (r *Room) begin(ctx context.Context, from session.Device, to yesline.Phone, way func(context.Context, *Live, yesline.PersonID) error) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c := &Live{ID: yesline.NewCallID(), room: r, program: from.Program, began: time.Now(), changed: make(chan struct{}, 1), certain: make(chan struct{})}
-	close(c.certain)
+	c := r.newLive(from.Program)
 	c.Caller = newLeg(c, Caller, from.Person, from.ID)
 	c.Callee = newLeg(c, Callee, "", "")
+	if err := r.enter(c); err != nil {
+		return nil, err
+	}
 	callee, err := r.People.Meet(ctx, from.Program, to)
 	switch {
 	case errors.Is(err, yesline.TooMany), errors.Is(err, yesline.Invalid):
+		r.leave(c)
 		return nil, fmt.Errorf("meeting the callee: %w", err)
 	case err == nil && callee == from.Person:
+		r.leave(c)
 		return nil, fmt.Errorf("a call to oneself: %w", yesline.Invalid)
 	case err == nil:
 		c.Callee.Person = callee
+	}
+	if err := way(ctx, c, callee); err != nil {
+		c.settleTolls()
+		r.leave(c)
+		return nil, err
+	}
+	if err == nil {
 		err = r.open(ctx, c)
 	}
 	if err != nil {
-		r.report().Error("a call goes on unrecorded", "call", c.ID, "error", err)
-		c.unable = "nothing is recorded: the call could not be written down"
+		r.unrecorded(c, err)
 	}
 	c.start()
 	return c, nil
+}
+
+func (r *Room) unrecorded(c *Live, err error) {
+	r.report().Error("a call goes on unrecorded", "call", c.ID, "error", err)
+	c.unable = "nothing is recorded: the call could not be written down"
+}
+
+// Receive opens a call that comes in by a trunk for a person of ours. From is
+// nil when the caller does not say who they are: then nothing can be recorded.
+// yesline.NotFound when none of the person's telephones is here.
+func (r *Room) Receive(ctx context.Context, program yesline.ProgramID, from *yesline.Phone, to yesline.PersonID) (*Live, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c := r.newLive(program)
+	c.late = true
+	c.Caller = newLeg(c, Caller, "", "")
+	c.Callee = newLeg(c, Callee, to, "")
+	if r.Reach == nil {
+		return nil, fmt.Errorf("a room without a way to anybody: %w", yesline.NotFound)
+	}
+	if err := r.enter(c); err != nil {
+		return nil, err
+	}
+	route, err := r.Reach(ctx, Wanted{Call: c.ID, Program: program, To: to})
+	if err != nil {
+		r.leave(c)
+		return nil, err
+	}
+	c.b = route.Handset
+	err = fmt.Errorf("a caller who does not say who they are: %w", yesline.Denied)
+	if from != nil {
+		c.Caller.Person, err = r.People.Meet(ctx, program, *from)
+	}
+	switch {
+	case err != nil:
+		c.Caller.Person = ""
+		c.unable = "nothing is recorded: the caller is not known"
+	case c.Caller.Person == to:
+		r.leave(c)
+		return nil, fmt.Errorf("a call to oneself: %w", yesline.Invalid)
+	}
+	if err := r.open(ctx, c); err != nil {
+		r.unrecorded(c, err)
+	}
+	c.start()
+	return c, nil
+}
+
+func (r *Room) newLive(program yesline.ProgramID) *Live {
+	c := &Live{ID: yesline.NewCallID(), room: r, program: program, began: time.Now(), state: Ringing,
+		changed: make(chan struct{}, 1), wanted: make(chan struct{}, 1), said: make(chan string, 1), certain: make(chan struct{})}
+	close(c.certain)
+	return c
+}
+
+// enter counts a call in, if there is room for it.
+func (r *Room) enter(c *Live) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining {
+		return fmt.Errorf("a house that closes takes no more calls: %w", yesline.Unavailable)
+	}
+	if r.Most > 0 && len(r.lives) >= r.Most {
+		return fmt.Errorf("the house carries all the calls it may: %w", yesline.TooMany)
+	}
+	if r.lives == nil {
+		r.lives = map[yesline.CallID]*Live{}
+	}
+	r.lives[c.ID] = c
+	return nil
+}
+
+// leave counts it out; it may be called again.
+func (r *Room) leave(c *Live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.lives, c.ID)
+	if r.draining && len(r.lives) == 0 {
+		r.news.ring()
+	}
+}
+
+// Going is how many calls are going on here.
+func (r *Room) Going() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.lives)
+}
+
+// Drain takes no more calls, and returns when those that go on have ended or
+// ctx has: how many are left.
+func (r *Room) Drain(ctx context.Context) (left int) {
+	r.mu.Lock()
+	r.draining = true
+	r.mu.Unlock()
+	for {
+		r.news.mu.Lock()
+		seen := r.news.rings
+		r.news.mu.Unlock()
+		if left = r.Going(); left == 0 || ctx.Err() != nil {
+			return left
+		}
+		r.news.wait(ctx, seen)
+	}
 }
 
 // open writes the call down and tells consent of its parties.
@@ -99,6 +307,17 @@ func (r *Room) open(ctx context.Context, c *Live) error {
 		return err
 	}
 	c.written = true
+	terms, err := r.Programs.Terms(ctx, c.program)
+	if err != nil {
+		return err
+	}
+	if c.askLater = terms.Ask == program.AskDuring; c.askLater {
+		c.Caller.settle()
+		c.Callee.settle()
+	}
+	if c.unable != "" {
+		return nil // somebody who is not known cannot be asked
+	}
 	parties := make([]consent.Party, 0, 2)
 	for _, l := range c.legs() {
 		place, err := r.People.Place(ctx, l.Person)

@@ -3,12 +3,12 @@ package capture
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"yesline"
-	"yesline/internal/audio"
 	"yesline/internal/consent"
 )
 
@@ -19,19 +19,6 @@ const (
 	Caller Side = "caller"
 	Callee Side = "callee"
 )
-
-// Line is what a door gives for one party.
-type Line struct {
-	Codec audio.Codec
-
-	// Play sends sound, in Codec, at the pace it is spoken. It returns nil when
-	// the last of it was sent, and an error when ctx ended or the line did.
-	Play func(ctx context.Context, sound []byte) error
-
-	// Beep begins to mix the recording tone into what this party hears. It does
-	// not wait.
-	Beep func()
-}
 
 const (
 	answerTime = 8 * time.Second // silence after the question; asked twice at most
@@ -60,7 +47,8 @@ type Leg struct {
 
 	mu       sync.Mutex // guards the rest: the receive loop presses keys, the call asks
 	answer   answer
-	settled  bool     // bridged: 2 is a key like any other from here on
+	asking   bool     // from the question on: 2 is an answer
+	pausing  bool     // this party has the recording paused
 	heard    *hearing // the last question that was played to its end
 	star     time.Time
 	notes    chan note // what to tell consent, in order
@@ -72,7 +60,8 @@ type Leg struct {
 
 	decided context.Context // ended by decide at the first answer
 	decide  context.CancelFunc
-	written chan struct{} // closed when the first answer is written down, or could not be
+	written chan struct{} // closed by first when the first answer is written down, or could not be
+	first   func()
 }
 
 // hearing is a prompt that was sent to a leg from its first word to its last.
@@ -84,18 +73,30 @@ type hearing struct {
 
 // note is an answer on its way to consent.
 type note struct {
-	yes, stop bool
-	keys      string
-	at        time.Time
-	heard     *hearing
+	yes, stop, lasting bool
+	channel            string // "keypad", "page", "sip"; "call" when nothing was said
+	keys               string
+	at                 time.Time
+	heard              *hearing
 }
 
 func newLeg(c *Live, side Side, person yesline.PersonID, device yesline.DeviceID) *Leg {
 	l := &Leg{ID: yesline.NewLegID(), Side: side, Person: person, Device: device, live: c,
-		notes: make(chan note, 8), written: make(chan struct{}), why: "was not asked"}
+		notes: make(chan note, 8), written: make(chan struct{}), why: "was not asked", asking: true}
+	l.first = sync.OnceFunc(func() { close(l.written) })
 	l.decided, l.decide = context.WithCancel(context.Background())
 	return l
 }
+
+// Party tells whose leg of which call it is.
+func (l *Leg) Party() (yesline.CallID, yesline.PersonID) { return l.live.ID, l.Person }
+
+// LogValue names the leg in reports, and nobody.
+func (l *Leg) LogValue() slog.Value { return slog.StringValue(string(l.ID)) }
+
+// Unwanted is what a phone says that is aware of recording, and whose person
+// does not want it (RFC 7866, 8.1.2: recordpref): the same as *9.
+func (l *Leg) Unwanted(at time.Time) { l.stops(at, "sip", "recordpref:off") }
 
 // Attach gives the leg its line, before anything is played.
 func (l *Leg) Attach(line Line) { l.line = line }
@@ -103,7 +104,7 @@ func (l *Leg) Attach(line Line) { l.line = line }
 // Heard takes a voice packet of this leg's locked source, as it arrives. It
 // never blocks; while nothing may be kept the packet is dropped.
 func (l *Leg) Heard(stamp uint32, payload []byte, now time.Time) {
-	if lane := l.lane.Load(); lane != nil && !l.held.Load() {
+	if lane := l.lane.Load(); lane != nil && !l.held.Load() && !l.live.paused() {
 		lane.place(stamp, payload, now)
 	}
 }
@@ -127,45 +128,92 @@ func (l *Leg) Relearn() {
 	}
 	l.answer = no
 	l.halt("said yes; another source took over the line")
-	l.tell(note{stop: true, at: time.Now()})
+	l.tell(note{stop: true, channel: "call", at: time.Now()})
 }
 
 // Key takes a key of this party. Locked says that it came in telephone-events
-// from the source and SSRC this leg is locked to; only then can a 1 be a yes,
-// and only after the last word of the question was sent. 2 and *9 count at
-// once. Key never blocks.
+// from the source and SSRC this leg is locked to; only then can a 1 or 3 be a
+// yes, and only after the last word of the question was sent. 2 and *9 count at
+// once. *8 asks both, *5 pauses and *6 goes on. Key never blocks.
 func (l *Leg) Key(key byte, at time.Time, locked bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	stop := key == '9' && !l.star.IsZero() && at.Sub(l.star) <= starTime
-	l.star = time.Time{}
-	switch {
-	case key == '*':
-		l.star = at
-	case stop && l.settled && l.answer == yes:
-		l.answer = no // once: what is pressed again says nothing new
-		l.halt("stopped it with *9")
-		l.tell(note{stop: true, keys: "*9", at: at})
-	case stop:
-		l.refuse("*9", at)
-	case key == '2' && !l.settled:
-		l.refuse("2", at)
-	case key == '1' && locked && l.heard != nil && l.answer == open:
-		l.answer, l.why = yes, "said yes"
-		l.tell(note{yes: true, keys: "1", at: at})
-		l.decide()
+	switch after, star := l.afterStar(key, at), key == '*'; {
+	case star:
+	case after && key == '9':
+		l.stops(at, "keypad", "*9")
+	case after && key == '8':
+		l.live.want()
+	case after && key == '5':
+		l.Pause(true)
+	case after && key == '6':
+		l.Pause(false)
+	case key == '2':
+		l.declines(at, "keypad", "2")
+	case key == '1' && locked:
+		l.agree(at, "keypad", "1", false)
+	case key == '3' && locked:
+		l.agree(at, "keypad", "3", true)
 	}
 }
 
-// refuse is called with mu held.
-func (l *Leg) refuse(keys string, at time.Time) {
+// afterStar reports whether a key comes soon after a star, and remembers a star.
+func (l *Leg) afterStar(key byte, at time.Time) (after bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	after = !l.star.IsZero() && at.Sub(l.star) <= starTime
+	l.star = time.Time{}
+	if key == '*' {
+		l.star = at
+	}
+	return after
+}
+
+// agree takes a yes, which counts only after the question's last word. Lasting
+// also lets this house record later calls with the same person. It reports
+// whether it counted.
+func (l *Leg) agree(at time.Time, channel, keys string, lasting bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.heard == nil || l.answer != open || lasting && !l.lasts() {
+		return false
+	}
+	l.answer, l.why = yes, "said yes"
+	l.tell(note{yes: true, lasting: lasting, channel: channel, keys: keys, at: at})
+	l.decide()
+	return true
+}
+
+// declines takes a no to the question; after it, 2 is a key like any other.
+func (l *Leg) declines(at time.Time, channel, keys string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asking && l.refuse(channel, keys, at)
+}
+
+// stops ends the recording of this voice for this call, or keeps it from
+// beginning; a lasting yes stays.
+func (l *Leg) stops(at time.Time, channel, keys string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.answer == no {
-		return
+		return false // once: what is pressed again says nothing new
+	}
+	l.answer = no
+	l.halt("stopped it with " + keys)
+	l.tell(note{stop: true, channel: channel, keys: keys, at: at})
+	l.decide()
+	return true
+}
+
+// refuse takes a no, which also ends a lasting yes. Called with mu held.
+func (l *Leg) refuse(channel, keys string, at time.Time) bool {
+	if l.answer == no {
+		return false
 	}
 	l.answer = no
 	l.halt("said no")
-	l.tell(note{keys: keys, at: at})
+	l.tell(note{channel: channel, keys: keys, at: at})
 	l.decide()
+	return true
 }
 
 // halt ends the keeping of this voice now; what was not sealed is thrown away.
@@ -186,6 +234,7 @@ func (l *Leg) tell(n note) {
 		return
 	}
 	n.heard = l.heard
+	l.live.news.ring()
 	if !n.yes {
 		l.live.doubt(1)
 	}
@@ -201,19 +250,97 @@ func (l *Leg) tell(n note) {
 
 // Ask plays the question, at most twice, and returns when this party has
 // answered and the answer is written down, or the call ended. Silence is a no.
+// Who once said yes for all calls with this other person is told so instead,
+// and can say no to it.
 func (l *Leg) Ask(ctx context.Context) {
 	if l.live.unable != "" {
 		return
 	}
-	question := l.live.room.Say("ask")
-	sound := question.In(l.line.Codec)
-	h := hearing{prompt: question, hash: hash(sound)}
+	l.mu.Lock()
+	l.asking = true
+	l.mu.Unlock()
+	l.live.news.ring()
+	if l.recall(ctx) {
+		return
+	}
+	name := "ask"
+	if !l.lasts() {
+		name = "ask_once"
+	}
+	h, sound := l.hearing(name)
 	for range 2 {
 		if l.ask(ctx, h, sound) || ctx.Err() != nil {
 			break
 		}
 	}
 	l.silent(ctx)
+	l.wait(ctx)
+}
+
+// lasts reports whether the house knows well enough who this is for a yes to
+// hold for later calls.
+func (l *Leg) lasts() bool { return l.line.Way != consent.ByCallerID }
+
+func (l *Leg) hearing(name string) (hearing, []byte) {
+	p := l.live.room.Say(name)
+	sound := p.In(l.line.Codec)
+	return hearing{prompt: p, hash: hash(sound)}, sound
+}
+
+// recall takes a yes that this person gave for all calls with the other one,
+// after telling them; a 2 or *9 meanwhile comes first. It reports whether that
+// settled it, and no question is needed.
+func (l *Leg) recall(ctx context.Context) bool {
+	c := l.live
+	asked := c.room.asked(l.line.Way)
+	known, err := c.room.Consent.Remembered(ctx, c.ID, l.Person, asked)
+	if err != nil {
+		c.room.report().Error("a lasting yes could not be looked up", "call", c.ID, "leg", l.ID, "error", err)
+	}
+	if err != nil || !known {
+		return false
+	}
+	playing, enough := context.WithCancel(ctx)
+	defer enough()
+	defer context.AfterFunc(l.decided, enough)()
+	h, sound := l.hearing("remembered")
+	h.from = time.Now()
+	said := l.line.Play(playing, sound) == nil
+	h.to = time.Now()
+	if l.answered() {
+		l.wait(ctx) // a no that is being written down
+		return true
+	}
+	if !said {
+		return false
+	}
+	err = c.room.Consent.Recall(ctx, c.ID, l.Person, l.ID, asked, l.evidence(note{heard: &h, at: time.Now()}))
+	if errors.Is(err, yesline.Denied) || errors.Is(err, yesline.Conflict) {
+		return l.answered() // it was ended meanwhile: they are asked
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.answer != open {
+		return true
+	}
+	l.answer, l.why = yes, "said yes before, for calls with this person"
+	if err != nil {
+		l.answer, l.why = no, "said yes before, but "+cause(err)
+	}
+	l.decide()
+	l.first()
+	c.news.ring()
+	return true
+}
+
+func (l *Leg) answered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answer != open
+}
+
+// wait returns when the answer is written down, or the call ended.
+func (l *Leg) wait(ctx context.Context) {
 	select {
 	case <-l.written:
 	case <-ctx.Done():
@@ -231,6 +358,7 @@ func (l *Leg) ask(ctx context.Context, h hearing, sound []byte) (answered bool) 
 		l.mu.Lock()
 		l.heard = &h
 		l.mu.Unlock()
+		l.live.news.ring()
 	}
 	silence := time.NewTimer(answerTime)
 	defer silence.Stop()
@@ -257,20 +385,19 @@ func (l *Leg) silent(ctx context.Context) {
 		l.why = "was not asked to the end"
 		return
 	}
-	l.tell(note{at: time.Now()})
+	l.tell(note{channel: "call", at: time.Now()})
 }
 
 // settle ends the time in which 2 is an answer.
 func (l *Leg) settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.settled = true
+	l.asking = false
 }
 
 // write tells consent what this party answered, in order. It ends with the call.
 func (l *Leg) write() {
 	defer l.decide() // nobody waits for an answer after the call
-	first := sync.OnceFunc(func() { close(l.written) })
 	for n := range l.notes {
 		err := l.note(n)
 		if !n.yes {
@@ -279,7 +406,7 @@ func (l *Leg) write() {
 			}
 			l.live.doubt(-1)
 		}
-		first()
+		l.first()
 		l.live.wake()
 		if err != nil && !n.yes {
 			err = l.insist(n)
@@ -308,20 +435,27 @@ func (l *Leg) insist(n note) (err error) {
 	return err
 }
 
-func (l *Leg) note(n note) error {
-	ev := consent.Evidence{Channel: "keypad", Keys: n.keys, AtMillis: l.live.wall(n.at)}
-	if n.keys == "" {
-		ev.Channel = "call"
-	}
+// evidence tells how an answer came about.
+func (l *Leg) evidence(n note) consent.Evidence {
+	ev := consent.Evidence{Channel: n.channel, Keys: n.keys, AtMillis: l.live.wall(n.at)}
 	if h := n.heard; h != nil {
 		ev.Prompt, ev.PromptSHA256, ev.Language = h.prompt.Name, h.hash, h.prompt.Language
 		ev.FromMillis, ev.ToMillis = l.live.wall(h.from), l.live.wall(h.to)
 	}
+	return ev
+}
+
+func (l *Leg) note(n note) error {
+	ev := l.evidence(n)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	write := func() error {
 		if n.stop {
 			return l.live.room.Consent.Stop(ctx, l.live.ID, l.Person, l.ID, ev)
+		}
+		if n.lasting {
+			_, err := l.live.room.Consent.Lasting(ctx, l.live.ID, l.Person, l.ID, l.live.room.asked(l.line.Way), ev)
+			return err
 		}
 		return l.live.room.Consent.Answer(ctx, consent.Answer{Call: l.live.ID, Person: l.Person, Leg: l.ID,
 			Purpose: consent.Record, Yes: n.yes, Evidence: ev})

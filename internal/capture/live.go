@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/capture/tolls"
 )
 
 // State is how far a call is.
@@ -25,26 +26,41 @@ const (
 // beepEvery is how often both hear that something is recorded.
 const beepEvery = 15 * time.Second
 
-// Live is a call that is going on. Its door calls, in this order: Notice,
-// Ask on each Leg, Bridge, Run, End; any of them may be skipped, End never.
+// Live is a call that is going on. Carry tells its story with two handsets. Its
+// parts, in this order, are: Notice, Ask on each Leg, Bridge, Run, End; any of
+// them may be skipped, End never.
 type Live struct {
 	ID             yesline.CallID
 	Caller, Callee *Leg
 
-	room    *Room
-	program yesline.ProgramID
-	began   time.Time // wall and monotonic: every time of the call is told from it
-	unable  string    // why nothing of this call can be recorded; "" when it can
-	written bool      // it has a row
+	room     *Room
+	program  yesline.ProgramID
+	began    time.Time     // wall and monotonic: every time of the call is told from it
+	zero     time.Time     // the moment of bridging: both tracks count their seconds from here
+	unable   string        // why nothing of this call can be recorded; "" when it can
+	written  bool          // it has a row
+	askLater bool          // the program asks when somebody wants to record, and not before
+	late     bool          // the callee is picked up first: the call came from outside
+	a, b     Handset       // b is the callee's telephone; a the caller's, where the room is to ring it
+	tolls    []*tolls.Call // what was reserved for it
 
 	feared  atomic.Bool   // a no could not be written down
 	changed chan struct{} // has one when a recording began, ended or may have
+	wanted  chan struct{} // has one when somebody wants to record
+	said    chan string   // a prompt that both are to hear now
+	pausing atomic.Int32  // how many parties have the recording paused
 	writers sync.WaitGroup
+	keepers sync.WaitGroup // the recorders that run
+	news    bell           // rings with every change that a page shows
 
 	mu        sync.Mutex // guards the rest
+	hangUp    context.CancelCauseFunc
+	state     State
+	bridged   time.Time // zero, for those who look from outside
 	recorders []*recorder
 	doubts    int           // answers of no that are not written down yet
 	certain   chan struct{} // closed when there is none
+	ending    string
 }
 
 func (c *Live) legs() [2]*Leg { return [2]*Leg{c.Caller, c.Callee} }
@@ -153,22 +169,33 @@ func (c *Live) tell(ctx context.Context, prompt string) {
 	both.Wait()
 }
 
-// Run keeps the voices that may be kept, from now until ctx ends. The door
-// lets the two hear each other meanwhile.
+// Run keeps the voices that may be kept, from now until ctx ends. The two hear
+// each other meanwhile.
 func (c *Live) Run(ctx context.Context) {
-	zero := time.Now() // both tracks count their seconds from here
+	c.zero = time.Now()
+	c.mu.Lock()
+	c.bridged = c.zero
+	c.mu.Unlock()
 	c.move(ctx, Bridged)
-	var running sync.WaitGroup
+	c.keep(ctx)
+	c.saveRecording(ctx)
+	c.attend(ctx)
+	c.keepers.Wait()
+}
+
+// keep starts the recorders that were prepared and do not run yet.
+func (c *Live) keep(ctx context.Context) {
 	for _, r := range c.keeping() {
-		r.leg.listen(r, zero)
-		running.Go(func() {
+		if r.running {
+			continue
+		}
+		r.running = true
+		r.leg.listen(r, c.zero)
+		c.keepers.Go(func() {
 			r.run(ctx)
 			c.note()
 		})
 	}
-	c.saveRecording(ctx)
-	c.attend(ctx)
-	running.Wait()
 }
 
 // attend beeps while anything is recorded, and writes down what changes.
@@ -184,16 +211,25 @@ func (c *Live) attend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-beep.C:
-			if c.recording() > 0 {
+			if c.recording() > 0 && !c.paused() {
 				c.beep()
 			}
 		case <-c.changed:
 			now := c.recording()
 			c.saveRecording(ctx)
+			c.news.ring()
 			if was > 0 && now == 0 {
 				c.tell(ctx, "stopped")
 			}
 			was = now
+		case prompt := <-c.said:
+			c.tell(ctx, prompt)
+		case <-c.wanted:
+			c.askNow(ctx)
+			if now := c.recording(); now > was {
+				was = now
+				c.beep()
+			}
 		}
 	}
 }
@@ -238,10 +274,28 @@ func (c *Live) End(reason string) {
 	for _, r := range c.keeping() {
 		r.close() // those that Run never reached
 	}
+	c.settleTolls()
+	c.room.leave(c)
+	c.mu.Lock()
+	c.state, c.ending = Ended, reason
+	c.mu.Unlock()
+	defer c.news.ring()
 	c.save(context.Background(), func(ctx context.Context) error { return c.room.ended(ctx, c, reason) })
 }
 
+// settleTolls gives back what was reserved and not used.
+func (c *Live) settleTolls() {
+	now := time.Now()
+	for _, t := range c.tolls {
+		t.End(now)
+	}
+}
+
 func (c *Live) move(ctx context.Context, s State) {
+	c.mu.Lock()
+	c.state = s
+	c.mu.Unlock()
+	c.news.ring()
 	c.save(ctx, func(ctx context.Context) error { return c.room.moved(ctx, c, s) })
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"yesline/internal/audio"
+	"yesline/internal/consent"
 )
 
 // The prompts are mu-law at 8 kHz without a header, made by a script of this
@@ -28,6 +29,10 @@ type Prompt struct {
 // is not there is a second of silence.
 func (r *Room) Say(name string) Prompt {
 	p := Prompt{Name: name, Language: "en"}
+	if known, is := r.said.Load(name); is {
+		p.mulaw = known.([]byte)
+		return p
+	}
 	from, path := fs.FS(sounds), "prompts/"+name+".ul"
 	if r.Sounds != nil {
 		from, path = r.Sounds, name+".ul"
@@ -36,8 +41,16 @@ func (r *Room) Say(name string) Prompt {
 	if err != nil || len(sound) == 0 {
 		sound = bytes.Repeat([]byte{audio.PCMU.Silence()}, audio.Rate)
 	}
-	p.mulaw = sound
+	kept, _ := r.said.LoadOrStore(name, sound) // one copy for all calls
+	p.mulaw = kept.([]byte)
 	return p
+}
+
+// asked is what a yes of somebody who is known in this way is a yes to: the
+// words of the question, and of the notice that recalls it.
+func (r *Room) asked(w consent.Way) consent.Asked {
+	r.wording.Do(func() { r.words = consent.Words(r.Say("ask").mulaw, r.Say("remembered").mulaw) })
+	return consent.Asked{Way: w, Words: r.words}
 }
 
 // In gives the prompt's bytes in a codec; these are what is played and hashed.

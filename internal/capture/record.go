@@ -32,6 +32,7 @@ type recorder struct {
 	again   chan struct{}   // has one when the lease should be asked again now
 	halted  <-chan struct{} // closed when the party stopped it
 	refused bool            // the rule ended it; read by close
+	running bool            // used by the goroutine of Live.Run alone
 	closing atomic.Bool
 	done    atomic.Bool
 }
@@ -91,7 +92,7 @@ func (l *Leg) prepare(ctx context.Context) (*recorder, error) {
 		return nil, fmt.Errorf("minting at the yes: %w", err)
 	}
 	t := vault.Track{ID: yesline.NewTrackID(), Call: c.ID, Leg: l.ID, Program: c.program, Person: l.Person,
-		Codec: l.line.Codec, Rendition: vault.Voice}
+		Codec: l.line.Voice, Rendition: vault.Voice}
 	w, err := c.room.Sealer.Begin(ctx, grant, t)
 	if err != nil {
 		lease.Close()
@@ -112,7 +113,7 @@ func (l *Leg) prepare(ctx context.Context) (*recorder, error) {
 func (l *Leg) listen(r *recorder, zero time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r.lane = newLane(l.line.Codec, zero, time.Now())
+	r.lane = newLane(l.line.Voice, zero, time.Now())
 	if l.answer == yes && l.stop != nil && !l.live.feared.Load() {
 		l.lane.Store(r.lane)
 	}

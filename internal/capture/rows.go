@@ -58,9 +58,19 @@ func (r *Room) insert(ctx context.Context, c *Live) error {
 	})
 }
 
+// entry is one of the log about the call. A caller who does not say who they are
+// is nobody's subject.
 func (c *Live) entry(verb string, detail map[string]string) audit.Entry {
-	return audit.Entry{Program: c.program, Actor: string(c.Caller.Person), Verb: verb, Object: string(c.ID), Result: "done",
-		Detail: detail, Subjects: []yesline.PersonID{c.Caller.Person, c.Callee.Person}}
+	e := audit.Entry{Program: c.program, Actor: string(c.Caller.Person), Verb: verb, Object: string(c.ID), Result: "done", Detail: detail}
+	if e.Actor == "" {
+		e.Actor = "svc:capture"
+	}
+	for _, l := range c.legs() {
+		if l.Person != "" {
+			e.Subjects = append(e.Subjects, l.Person)
+		}
+	}
+	return e
 }
 
 func (r *Room) moved(ctx context.Context, c *Live, s State) error {
@@ -112,6 +122,16 @@ func (r *Room) ended(ctx context.Context, c *Live, ending string) error {
 		recording, _ := c.words()
 		e := c.entry("call.ended", map[string]string{"recording": recording, "ending": ending})
 		e.Actor = "svc:capture" // either may have hung up
+		_, err := r.Log.Record(ctx, tx, e)
+		return err
+	})
+}
+
+// told writes something that a party did in the call into the log, for both.
+func (r *Room) told(ctx context.Context, c *Live, l *Leg, verb string, at int64) error {
+	return r.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
+		e := c.entry(verb, map[string]string{"at": strconv.FormatInt(at, 10), "leg": string(l.ID)})
+		e.Actor = string(l.Person)
 		_, err := r.Log.Record(ctx, tx, e)
 		return err
 	})
@@ -261,6 +281,11 @@ func (r *Room) scan(ctx context.Context, q string, args []any, row func(*sql.Row
 // Forget takes a person out of the calls they had: the rows stay, for the
 // other party, and no longer say with whom. Idempotent.
 func (r *Room) Forget(ctx context.Context, person yesline.PersonID) error {
+	if r.Tolls != nil {
+		if err := r.Tolls.Forget(ctx, person); err != nil {
+			return err
+		}
+	}
 	return r.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, `UPDATE parties SET person = '', device = '' WHERE person = $1`, person); err != nil {
 			return fmt.Errorf("forgetting a person's calls: %w", err)

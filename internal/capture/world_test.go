@@ -45,7 +45,8 @@ const spoken = 200 * time.Millisecond
 
 func prompts() fstest.MapFS {
 	sounds := fstest.MapFS{}
-	for i, name := range []string{"notice", "ask", "not_recorded", "one_side", "thanks_recording", "stopped"} {
+	for i, name := range []string{"notice", "ask", "not_recorded", "one_side", "thanks_recording", "stopped",
+		"ask_once", "asking_during", "remembered", "paused", "resumed", "ring_first", "busy", "cannot_connect"} {
 		b := make([]byte, audio.Rate/5)
 		for j := range b {
 			b[j] = byte(i)
@@ -129,7 +130,7 @@ type ear struct {
 }
 
 func (e *ear) line(codec audio.Codec) capture.Line {
-	return capture.Line{Codec: codec,
+	return capture.Line{Codec: codec, Voice: codec, Way: consent.ByAccount,
 		Play: func(ctx context.Context, sound []byte) error {
 			e.mu.Lock()
 			e.heard = append(e.heard, sound[0])

@@ -87,6 +87,22 @@ func (p *People) Meet(ctx context.Context, program yesline.ProgramID, number yes
 	return id, p.keys.AddPerson(ctx, program, id)
 }
 
+// Find gives the person who has this number in a program and adds nobody:
+// yesline.NotFound. It shares Meet's limit.
+func (p *People) Find(ctx context.Context, program yesline.ProgramID, number yesline.Phone) (yesline.PersonID, error) {
+	if number.Digits() == "" {
+		return "", fmt.Errorf("finding a person without a number: %w", yesline.Invalid)
+	}
+	if !p.limits.allow(program) {
+		return "", fmt.Errorf("looking up numbers: %w", yesline.TooMany)
+	}
+	blind, err := p.keys.MACFor(ctx, program, keys.Index, []byte(number.Digits()))
+	if err != nil {
+		return "", err
+	}
+	return p.find(ctx, program, blind)
+}
+
 func (p *People) find(ctx context.Context, program yesline.ProgramID, blind []byte) (yesline.PersonID, error) {
 	var id yesline.PersonID
 	err := p.db.QueryRow(ctx, `SELECT id FROM people WHERE program = $1 AND blind = $2`, string(program), blind).Scan(&id)
@@ -203,15 +219,30 @@ func (p *People) Reveal(ctx context.Context, permit access.Permit, id yesline.Pe
 	if err != nil {
 		return yesline.Phone{}, fmt.Errorf("revealing a number: %w", err)
 	}
+	return p.open(ctx, item.Program, id)
+}
+
+// Own opens the number of the one who asks, so that the house can ring it for
+// them: the permit is to dial, as themselves.
+func (p *People) Own(ctx context.Context, permit access.Permit) (yesline.Phone, error) {
+	id := permit.Who().Person()
+	item, err := permit.Allows(access.Dial, "person", string(id))
+	if err != nil {
+		return yesline.Phone{}, fmt.Errorf("ringing one's own number: %w", err)
+	}
+	return p.open(ctx, item.Program, id)
+}
+
+func (p *People) open(ctx context.Context, program yesline.ProgramID, id yesline.PersonID) (yesline.Phone, error) {
 	var sealed []byte
-	err = p.db.QueryRow(ctx, `SELECT number FROM people WHERE id = $1 AND program = $2`, string(id), string(item.Program)).Scan(&sealed)
+	err := p.db.QueryRow(ctx, `SELECT number FROM people WHERE id = $1 AND program = $2`, string(id), string(program)).Scan(&sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return yesline.Phone{}, fmt.Errorf("a person: %w", yesline.NotFound)
 	}
 	if err != nil {
 		return yesline.Phone{}, err
 	}
-	plain, err := p.keys.OpenFor(ctx, item.Program, keys.People, numberContext(id), sealed)
+	plain, err := p.keys.OpenFor(ctx, program, keys.People, numberContext(id), sealed)
 	if err != nil {
 		return yesline.Phone{}, fmt.Errorf("opening a number: %w", err)
 	}

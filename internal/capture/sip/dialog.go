@@ -3,36 +3,99 @@ package sip
 import (
 	"context"
 	"crypto/rand"
-	"net/netip"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"yesline"
+	"yesline/internal/audio"
+	"yesline/internal/capture/media"
+	"yesline/internal/consent"
 )
 
 // dialog is one leg's signalling, matched by Call-ID and our own tag (RFC 3261
 // section 12). Our tags are 128 random bits: who knows one has seen the call.
 type dialog struct {
 	door   *Door
-	call   *call
-	media  *media
+	ctx    context.Context // of the leg
+	left   func(why error) // ends the call: this party left
+	ear    *ear            // hears this party, for its listener
+	device yesline.DeviceID
+	way    consent.Way // how the house knows whose phone it is
+	media  *media.Stream
+	tunnel *tunnel // DTLS-SRTP; nil otherwise
 	callID string
 	tag    string // ours
 
 	local, remote sip.Header // From and To of our requests
 	target        sip.Uri
 	routes        []sip.Header
-	peer          netip.AddrPort // where its messages come from, and ours go
+	peer          peer // where its messages come from, and ours go
 	trunk         bool
+	invited       bool // they called us
 
 	mu        sync.Mutex // guards the rest
 	ours      ours       // our last session description
 	theirs    description
+	invite1   uint32 // the number of the INVITE that began it, if we did; set once
 	cseq      uint32 // of our last request
 	theirCSeq uint32
 	ack       chan *sip.Request // has the ACK that a 2xx of ours waits for
+	owed      chan struct{}     // closed when that ACK came; nil when none is owed
+	offering  bool              // an offer of ours waits for its answer
+	answering bool              // an offer of theirs is being answered
+	updates   bool              // they take UPDATE
+	aware     bool              // they show their person whether they are recorded (RFC 7866)
+	wishes    string            // their recordpref
+	timer     timer
+	talking   bool      // it was picked up
+	heard     time.Time // when anything was last heard of them, or they had no need to speak
 	over      bool
+}
+
+// ear is the listener of a leg. It notices that anything is sent at all, and
+// passes it on to who is to hear it; nobody, on an emergency call.
+type ear struct {
+	to    media.Listener
+	heard atomic.Bool
+}
+
+func (e *ear) Heard(stamp uint32, payload []byte, now time.Time) {
+	e.heard.Store(true)
+	if e.to != nil {
+		e.to.Heard(stamp, payload, now)
+	}
+}
+
+func (e *ear) Key(key byte, at time.Time, locked bool) {
+	e.heard.Store(true)
+	if e.to != nil {
+		e.to.Key(key, at, locked)
+	}
+}
+
+func (e *ear) Hold(on bool) {
+	if e.to != nil {
+		e.to.Hold(on)
+	}
+}
+
+func (e *ear) Relearn() {
+	if e.to != nil {
+		e.to.Relearn()
+	}
+}
+
+// LogValue names the leg, where it has a name.
+func (e *ear) LogValue() slog.Value {
+	if named, is := e.to.(slog.LogValuer); is {
+		return named.LogValue()
+	}
+	return slog.StringValue("")
 }
 
 func newTag() string { return strings.ToLower(rand.Text()) }
@@ -40,9 +103,6 @@ func newTag() string { return strings.ToLower(rand.Text()) }
 func dialogKey(callID, tag string) string { return callID + "\x00" + tag }
 
 func (d *dialog) key() string { return dialogKey(d.callID, d.tag) }
-
-// host is the peer's address for the transport layer.
-func (d *dialog) host() string { return d.peer.String() }
 
 // request makes an in-dialog request.
 func (d *dialog) request(method sip.RequestMethod) *sip.Request {
@@ -55,7 +115,7 @@ func (d *dialog) request(method sip.RequestMethod) *sip.Request {
 
 func (d *dialog) numbered(method sip.RequestMethod, n uint32) *sip.Request {
 	req := sip.NewRequest(method, *d.target.Clone())
-	d.door.address(req, d.host())
+	d.door.route(req, d.at())
 	for _, r := range d.routes {
 		req.AppendHeader(sip.HeaderClone(r))
 	}
@@ -73,9 +133,18 @@ func (d *dialog) bye() {
 	if d.end() {
 		return
 	}
+	d.mu.Lock()
+	owed := d.owed
+	d.mu.Unlock()
+	if owed != nil { // a BYE may not overtake the ACK (RFC 3261, 15)
+		select {
+		case <-owed:
+		case <-time.After(owedTime):
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), byeTime)
 	defer cancel()
-	tx, err := d.door.ua.TransactionLayer().Request(ctx, d.request(sip.BYE))
+	tx, err := d.door.ask(ctx, d.request(sip.BYE))
 	if err != nil {
 		return
 	}
@@ -93,6 +162,65 @@ func (d *dialog) bye() {
 		}
 	}
 }
+
+// close hangs up and gives the port back.
+func (d *dialog) close() {
+	d.media.Hears(nil)
+	d.bye()
+	d.door.drop(d)
+	d.silence()
+}
+
+// silence gives the port back.
+func (d *dialog) silence() {
+	if d.tunnel != nil {
+		d.tunnel.close()
+		return
+	}
+	d.media.Close()
+}
+
+// openSound gives the leg a stream, protected as it is to be.
+func (d *dialog) openSound(how security, to media.Listener) (err error) {
+	d.ear = &ear{to: to}
+	d.ours = ours{id: newSDPID(), version: 1, codecs: []audio.Codec{audio.PCMU, audio.PCMA}, events: defaultEvents, dir: sendrecv, secured: how}
+	if how == byDTLS {
+		if d.tunnel, err = d.door.openTunnel(d.ear); err != nil {
+			return err
+		}
+		d.media, d.ours.addr, d.ours.print = d.tunnel.stream, d.tunnel.local, d.door.identity.print
+		return nil
+	}
+	if d.media, err = d.door.plane.Stream(d.ear); err != nil {
+		return err
+	}
+	d.ours.addr = d.media.Local()
+	return nil
+}
+
+// talk says that the leg was picked up: from now on it is looked after.
+func (d *dialog) talk() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.talking, d.heard = true, time.Now()
+	d.timer.since = d.heard
+}
+
+// moved sends what follows to where the peer is now.
+func (d *dialog) moved(to peer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.peer = to
+}
+
+func (d *dialog) at() peer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.peer
+}
+
+// answers reports whether the peer began the dialog.
+func (d *dialog) answers() bool { return d.invited }
 
 // end marks the dialog over; it reports whether it already was.
 func (d *dialog) end() (was bool) {
@@ -118,6 +246,7 @@ func (d *dialog) rises(cseq uint32) bool {
 func (d *dialog) acknowledge(req *sip.Request) {
 	d.mu.Lock()
 	ch := d.ack
+	d.settleACK()
 	d.mu.Unlock()
 	if ch == nil {
 		return
@@ -128,12 +257,21 @@ func (d *dialog) acknowledge(req *sip.Request) {
 	}
 }
 
+// settleACK says that the ACK came. Called with mu held.
+func (d *dialog) settleACK() {
+	if d.owed != nil {
+		close(d.owed)
+		d.owed = nil
+	}
+}
+
 // respond sends a 2xx to an INVITE and sends it again, ever later, until its
 // ACK comes (RFC 3261, 13.3.1.4): the ACK, or nil when none came in 32 s.
 func (d *dialog) respond(ctx context.Context, tx sip.ServerTransaction, res *sip.Response) *sip.Request {
 	ch := make(chan *sip.Request, 1)
 	d.mu.Lock()
-	d.ack = ch
+	d.settleACK()
+	d.ack, d.owed = ch, make(chan struct{})
 	d.mu.Unlock()
 	if tx.Respond(res) != nil {
 		return nil
@@ -146,6 +284,7 @@ func (d *dialog) respond(ctx context.Context, tx sip.ServerTransaction, res *sip
 			return ack
 		case ack := <-tx.Acks(): // with the branch of the INVITE
 			again.Stop()
+			d.acknowledge(ack)
 			return ack
 		case <-ctx.Done():
 			again.Stop()
@@ -162,6 +301,7 @@ const (
 	longestAgain = 4 * time.Second        // T2
 	giveUp       = 32 * time.Second       // 64*T1
 	byeTime      = 4 * time.Second
+	owedTime     = 2 * time.Second
 )
 
 // routeSet takes the Record-Route of the message that made a dialog as the

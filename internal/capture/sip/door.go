@@ -1,14 +1,17 @@
 // Package sip is the telephone door of capture: one back-to-back user agent
-// between a contributor's phone and a trunk, over UDP, with the sound of both
-// sides passing through it.
+// between a contributor's phone and a trunk, over UDP, TCP and TLS, with the
+// sound of both sides passing through it.
 //
 // sipgo parses, transports and keeps transactions; dialogs, offers and answers
-// are ours. Nobody calls without a digest, nothing is answered twice as dearly
-// as it was asked, and no error or log line repeats what was dialled.
+// are ours. Nobody calls without a digest, strangers get no answer, nothing is
+// answered twice as dearly as it was asked, and no error or log line repeats
+// what was dialled.
 package sip
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,44 +30,62 @@ import (
 
 	"yesline"
 	"yesline/internal/capture"
+	"yesline/internal/capture/media"
 	"yesline/internal/session"
 )
 
-// Config is how the door is set up. Listen, Trunk and the media range are
-// required.
+// Config is how the door is set up. Listen and Trunk are required.
 type Config struct {
 	Listen    netip.AddrPort // SIP over UDP; port 0 takes any
-	MediaIP   netip.Addr     // where RTP is received; zero: Listen's address
-	MediaFrom uint16         // ports for RTP, both ends included; even ones are used
-	MediaTo   uint16
+	ListenTCP netip.AddrPort // and over TCP there; zero: not; port 0: the same as for UDP
+	ListenTLS netip.AddrPort // and over TLS there; zero: not
+	TLS       *tls.Config    // with our certificate. ClientCAs and ClientAuth say which certificates peers may or must show
 
-	Trunk     netip.AddrPort // where calls go out
-	TrunkFrom []netip.Prefix // where the trunk's messages come from; none: the trunk's address
-	CallerID  string         // what the callee sees: + and digits
+	Trunk        netip.AddrPort // where calls go out
+	TrunkFrom    []netip.Prefix // where the trunk's messages come from; none: the trunk's address
+	TrunkOver    string         // "udp", also when it is "", "tcp" or "tls"
+	TrunkTLS     *tls.Config    // for calls to it over TLS: whom we trust, and the certificate that we show. nil: the system's authorities
+	TrunkAccount Account        // what it asks of us; zero: nothing
+	TrunkSRTP    bool           // its sound is encrypted, by keys inside of TLS; it is not called otherwise
+	TrunkName    string         // only who shows a certificate with this name over TLS is the trunk; "": its address tells
+	CallerID     string         // what the callee sees: + and digits
 
 	Emergency   []string // numbers that pass at once; nil: 911 112 999 000 110 119
 	NoEmergency bool     // there is no way to carry them: the caller is told so
 
 	MaxCalls  int           // at once; 0: 500. Emergency calls are not counted
 	MaxDevice int           // of them by one device; 0: 4
-	MaxLength time.Duration // of a call; 0: 4 hours, which is also the most
 	MaxRing   time.Duration // of the callee's phone; 0: 60 s
+
+	// Whose is the person that a number of a call from outside belongs to;
+	// yesline.NotFound when nobody of ours has it. nil: no calls come in.
+	Whose func(ctx context.Context, number string) (yesline.ProgramID, yesline.PersonID, error)
+
+	MaxSilence time.Duration // of a party that should speak; then the call ends. 0: 60 s
+
+	Media     media.Config // where sockets for DTLS-SRTP are opened; zero: it is not offered
+	Encrypted bool         // calls whose sound would be in clear are refused, on both sides
 
 	Report *slog.Logger // nil is silent. It is never told a number
 }
 
 func (c *Config) check() error {
-	if !c.MediaIP.IsValid() {
-		c.MediaIP = c.Listen.Addr()
-	}
 	digits, plus := strings.CutPrefix(c.CallerID, "+")
 	switch {
-	case !c.Listen.Addr().IsValid() || c.Listen.Addr().IsUnspecified() || c.MediaIP.IsUnspecified():
+	case !c.Listen.Addr().IsValid() || c.Listen.Addr().IsUnspecified():
 		return fmt.Errorf("the SIP door listens on one address that its peers can reach: %w", yesline.Invalid)
 	case !c.Trunk.IsValid() || c.Trunk.Port() == 0:
 		return fmt.Errorf("the trunk is an address and a port: %w", yesline.Invalid)
-	case c.MediaFrom < 1024 || c.MediaTo < c.MediaFrom+2:
-		return fmt.Errorf("the media ports are a range above 1023: %w", yesline.Invalid)
+	case c.TrunkOver != "" && c.TrunkOver != "udp" && c.TrunkOver != "tcp" && c.TrunkOver != "tls":
+		return fmt.Errorf("the trunk speaks udp, tcp or tls: %w", yesline.Invalid)
+	case c.TrunkSRTP && c.TrunkOver != "tls":
+		return fmt.Errorf("keys for the trunk's sound go inside of TLS: %w", yesline.Invalid)
+	case c.Encrypted && !c.TrunkSRTP:
+		return fmt.Errorf("a trunk in clear, though all sound is to be encrypted: %w", yesline.Invalid)
+	case c.ListenTLS.IsValid() && (c.TLS == nil || c.ListenTLS.Addr().IsUnspecified()):
+		return fmt.Errorf("SIP over TLS needs a certificate and one address: %w", yesline.Invalid)
+	case c.TrunkName != "" && (!c.ListenTLS.IsValid() && c.TrunkOver != "tls" || c.TLS != nil && c.TLS.ClientCAs == nil):
+		return fmt.Errorf("a trunk that shows a certificate needs TLS and the authority that signed it: %w", yesline.Invalid)
 	case !plus || digits == "" || len(digits) > 15 || strings.Trim(digits, "0123456789") != "":
 		return fmt.Errorf("the caller id is + and digits: %w", yesline.Invalid)
 	}
@@ -76,8 +98,8 @@ func (c *Config) check() error {
 	if c.MaxDevice <= 0 {
 		c.MaxDevice = 4
 	}
-	if c.MaxLength <= 0 || c.MaxLength > longestCall {
-		c.MaxLength = longestCall
+	if c.MaxSilence <= 0 {
+		c.MaxSilence = time.Minute
 	}
 	if c.MaxRing <= 0 {
 		c.MaxRing = time.Minute
@@ -87,9 +109,6 @@ func (c *Config) check() error {
 	}
 	return nil
 }
-
-// longestCall keeps a track within what an object holds.
-const longestCall = 4*time.Hour - time.Minute
 
 // isTrunk reports whether messages from addr are the trunk's. A trunk on our
 // own machine cannot be told from a phone there by its address alone, so its
@@ -106,6 +125,21 @@ func (c *Config) isTrunk(from netip.AddrPort) bool {
 	return false
 }
 
+// isTrunk reports whether a message is the trunk's: it comes by a connection
+// that we made to it, with its certificate if one is wanted, or else from its
+// address. Who is reached over TLS is not believed over anything less.
+func (d *Door) isTrunk(o origin) bool {
+	switch {
+	case o.line != nil && o.line.ours:
+		return true
+	case d.cfg.TrunkName != "":
+		return o.line != nil && slices.Contains(o.line.names, d.cfg.TrunkName)
+	case d.cfg.TrunkOver == "tls" && o.over != overTLS:
+		return false
+	}
+	return d.cfg.isTrunk(o.at)
+}
+
 // Counters count what the door saw since it was made.
 type Counters struct {
 	Calls      atomic.Int64 // begun
@@ -115,8 +149,9 @@ type Counters struct {
 	Malformed  atomic.Int64 // not SIP, or not to be read
 	Oversized  atomic.Int64
 	Flood      atomic.Int64 // dropped: too much from one address
-	Foreign    atomic.Int64 // RTP that is not of the leg it came to
-	Odd        atomic.Int64 // RTP that is none, or of a kind not agreed on
+	Strangers  atomic.Int64 // dropped: of nobody we know
+	Lines      atomic.Int64 // connections hung up on: too many
+	Registered atomic.Int64 // REGISTERs taken
 	Panics     atomic.Int64 // requests that our own mistakes could not take
 }
 
@@ -127,65 +162,145 @@ type Door struct {
 	cfg      Config
 	sessions *session.Sessions
 	room     *capture.Room
+	plane    *media.Plane
 	ua       *sipgo.UserAgent
 	server   *sipgo.Server
 	gate     *gate
-	conn     net.PacketConn
+	conn     *net.UDPConn
 	here     netip.AddrPort
+	wires    map[string]*wires // by what they are over: TCP, TLS
+	stream   netip.AddrPort    // where we listen for TCP
+	secure   netip.AddrPort    // and for TLS
+	identity identity          // for DTLS
 
 	ctx     context.Context // of every call
 	stop    context.CancelCauseFunc
 	serving sync.WaitGroup
 	calling sync.WaitGroup
+	resting sync.WaitGroup // what has a last word to send before the sockets are closed
 
 	mu      sync.Mutex // guards the rest
 	dialogs map[string]*dialog
 	devices map[yesline.DeviceID]*allowance
+	phones  map[yesline.DeviceID]*registration
+	pracks  map[string]*pracking // provisional answers of ours that wait
 	calls   int
 	closed  bool
 }
 
 // New sets a door up. It opens nothing: Start does.
-func New(cfg Config, sessions *session.Sessions, room *capture.Room) (*Door, error) {
+func New(cfg Config, sessions *session.Sessions, room *capture.Room, plane *media.Plane) (*Door, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Door{cfg: cfg, sessions: sessions, room: room, dialogs: map[string]*dialog{},
-		devices: map[yesline.DeviceID]*allowance{}}, nil
+	return &Door{cfg: cfg, sessions: sessions, room: room, plane: plane, dialogs: map[string]*dialog{},
+		devices: map[yesline.DeviceID]*allowance{}, phones: map[yesline.DeviceID]*registration{}, pracks: map[string]*pracking{}, wires: map[string]*wires{}}, nil
 }
+
+var silent = slog.New(slog.DiscardHandler) // sipgo logs whole messages, with numbers in them
 
 // Start listens and serves until Close.
 func (d *Door) Start(ctx context.Context) error {
-	quiet := slog.New(slog.DiscardHandler) // sipgo logs whole messages, with numbers in them
+	unbound()
 	ua, err := sipgo.NewUA(sipgo.WithUserAgent("yesline"), sipgo.WithUserAgentHostname(d.cfg.Listen.Addr().String()),
-		sipgo.WithUserAgentTransportLayerOptions(sip.WithTransportLayerLogger(quiet)),
-		sipgo.WithUserAgentTransactionLayerOptions(sip.WithTransactionLayerLogger(quiet),
+		sipgo.WithUserAgentDNSResolver(noNames),
+		sipgo.WithUserAgentTransportLayerOptions(sip.WithTransportLayerLogger(silent),
+			sip.WithTransportLayerTransports(sip.TransportsConfig{TCP: &sip.TransportTCP{DialerCreate: refuseDial},
+				TLS: &sip.TransportTLS{TransportTCP: &sip.TransportTCP{DialerCreate: refuseDial}}})),
+		sipgo.WithUserAgentTransactionLayerOptions(sip.WithTransactionLayerLogger(silent),
+			sip.WithTransactionLayerTerminateOnConnClose(),
 			sip.WithTransactionLayerUnhandledResponseHandler(func(*sip.Response) {})))
 	if err != nil {
 		return fmt.Errorf("preparing SIP: %w", err)
 	}
 	d.ua = ua
-	if d.server, err = sipgo.NewServer(ua, sipgo.WithServerLogger(quiet)); err != nil {
+	if d.server, err = sipgo.NewServer(ua, sipgo.WithServerLogger(silent)); err != nil {
 		return fmt.Errorf("preparing SIP: %w", err)
 	}
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(d.cfg.Listen))
-	if err != nil {
-		return fmt.Errorf("listening for SIP on %s: %w", d.cfg.Listen, err)
+	if d.cfg.Media.IP.IsValid() {
+		if d.identity, err = newIdentity(); err != nil {
+			return err
+		}
 	}
-	conn.SetReadBuffer(readBuffer) // as much of it as the system allows
-	d.here = conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	d.conn = conn
-	d.gate = &gate{PacketConn: conn, door: d, seen: map[netip.Addr]*visitor{}}
+	if err := d.listen(); err != nil {
+		d.conn = nil
+		return err
+	}
 	d.ctx, d.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	d.handle()
 	d.serving.Go(func() { d.server.ServeUDP(d.gate) })
+	<-d.gate.reading // sipgo knows our socket now, and sends by it
+	if w := d.wires[overTCP]; w != nil {
+		d.serving.Go(func() { d.server.ServeTCP(w) })
+	}
+	if w := d.wires[overTLS]; w != nil {
+		d.serving.Go(func() { d.server.ServeTLS(w) })
+	}
+	d.serving.Go(d.keepOpen)
+	d.serving.Go(d.tend)
+	if d.cfg.TrunkAccount.Register {
+		d.resting.Go(d.register)
+	}
 	return nil
 }
 
-const readBuffer = 1 << 20 // bytes of messages that wait while the gate is busy
+// listen opens what the configuration names.
+func (d *Door) listen() (err error) {
+	var tcp, secure net.Listener
+	with := d.cfg.ListenTCP
+	for try := 0; ; try++ {
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(d.cfg.Listen))
+		if err != nil {
+			return fmt.Errorf("listening for SIP on %s: %w", d.cfg.Listen, err)
+		}
+		d.here, d.conn = conn.LocalAddr().(*net.UDPAddr).AddrPort(), conn
+		if !with.IsValid() {
+			break
+		}
+		at := with
+		if at.Port() == 0 {
+			at = netip.AddrPortFrom(at.Addr(), d.here.Port())
+		}
+		if tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)); err == nil {
+			d.stream = at
+			break
+		}
+		conn.Close()
+		if d.cfg.Listen.Port() != 0 || with.Port() != 0 || try == sameTries {
+			return fmt.Errorf("listening for SIP over TCP on %s: %w", at, err)
+		}
+	}
+	d.conn.SetReadBuffer(readBuffer) // as much of it as the system allows
+	d.gate = &gate{PacketConn: d.conn, door: d, reading: make(chan struct{}), seen: map[netip.Addr]*visitor{}}
+	if d.cfg.ListenTLS.IsValid() {
+		if secure, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(d.cfg.ListenTLS)); err != nil {
+			d.conn.Close()
+			if tcp != nil {
+				tcp.Close()
+			}
+			return fmt.Errorf("listening for SIP over TLS on %s: %w", d.cfg.ListenTLS, err)
+		}
+		d.secure = secure.Addr().(*net.TCPAddr).AddrPort()
+	}
+	if tcp != nil || d.cfg.TrunkOver == "tcp" {
+		d.wires[overTCP] = newWires(d, overTCP, tcp, nil)
+	}
+	if secure != nil || d.cfg.TrunkOver == "tls" {
+		d.wires[overTLS] = newWires(d, overTLS, secure, d.cfg.TLS)
+	}
+	return nil
+}
 
-// Address is where the door listens.
+const (
+	readBuffer = 1 << 20 // bytes of messages that wait while the gate is busy
+	sameTries  = 16      // any port is to be free for both UDP and TCP
+)
+
+// Address is where the door listens for UDP.
 func (d *Door) Address() netip.AddrPort { return d.here }
+
+// Secure is where the door listens for TLS; the zero address if it does not.
+func (d *Door) Secure() netip.AddrPort { return d.secure }
 
 // Calls is how many calls are going on.
 func (d *Door) Calls() int {
@@ -193,9 +308,6 @@ func (d *Door) Calls() int {
 	defer d.mu.Unlock()
 	return d.calls
 }
-
-// errClosing ends the calls of a door that closes.
-var errClosing = errors.New("the server stopped")
 
 // Close takes no more calls, ends those that are going on with a BYE to both,
 // waits until what they recorded is sealed, and stops listening.
@@ -207,9 +319,13 @@ func (d *Door) Close() error {
 	if was || d.conn == nil {
 		return nil
 	}
-	d.stop(errClosing)
+	d.stop(capture.ErrClosing)
 	d.calling.Wait()
+	d.resting.Wait()
 	err := d.conn.Close()
+	for _, w := range d.wires {
+		err = errors.Join(err, w.Close())
+	}
 	d.serving.Wait()
 	return errors.Join(err, d.ua.Close())
 }
@@ -223,10 +339,12 @@ func (d *Door) handle() {
 	}))
 	d.server.OnBye(d.guard(d.ended))
 	d.server.OnUpdate(d.guard(d.updated))
+	d.server.OnPrack(d.guard(d.pracked))
 	d.server.OnInfo(d.guard(d.informed))
 	d.server.OnCancel(d.guard(func(req *sip.Request, tx sip.ServerTransaction) {
 		d.answer(req, tx, 481, "Call/Transaction Does Not Exist")
 	}))
+	d.server.OnRegister(d.guard(d.registered))
 	d.server.OnOptions(d.guard(func(req *sip.Request, tx sip.ServerTransaction) { d.answer(req, tx, 200, "OK") }))
 	d.server.OnNoRoute(d.guard(func(req *sip.Request, tx sip.ServerTransaction) { d.answer(req, tx, 405, "Method Not Allowed") }))
 }
@@ -249,7 +367,10 @@ func (d *Door) guard(handle sipgo.RequestHandler) sipgo.RequestHandler {
 	}
 }
 
-const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
+const (
+	allow     = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REGISTER"
+	supported = "timer, 100rel, record-aware"
+)
 
 // answer sends a response without a body.
 func (d *Door) answer(req *sip.Request, tx sip.ServerTransaction, code int, reason string) {
@@ -287,6 +408,15 @@ func (d *Door) drop(dg *dialog) {
 	delete(d.dialogs, dg.key())
 }
 
+// asked reports whether a response answers a request of ours in a call that we
+// know: its From is ours.
+func (d *Door) asked(res *sip.Response) bool {
+	tag, _ := res.From().Params.Get("tag")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dialogs[dialogKey(res.CallID().Value(), tag)] != nil
+}
+
 // enter counts a call in, if there is room for it.
 func (d *Door) enter(emergency bool) bool {
 	d.mu.Lock()
@@ -295,6 +425,17 @@ func (d *Door) enter(emergency bool) bool {
 		return false
 	}
 	d.calls++
+	d.calling.Add(1)
+	return true
+}
+
+// holds keeps the door from closing until calling.Done; not once it closes.
+func (d *Door) holds() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
 	d.calling.Add(1)
 	return true
 }
@@ -355,23 +496,77 @@ func (d *Door) leave() {
 	d.calling.Done()
 }
 
-// address prepares a request of ours: from our socket, to the peer's.
-func (d *Door) address(req *sip.Request, to string) {
-	req.Laddr = sip.Addr{IP: d.here.Addr().AsSlice(), Port: int(d.here.Port())}
-	req.SetTransport("UDP")
-	req.SetDestination(to)
-	via := &sip.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: "UDP",
-		Host: d.here.Addr().String(), Port: int(d.here.Port())}
+// peer is where a party's messages come from and ours go: over UDP an address,
+// else the connection from there.
+type peer struct {
+	at   netip.AddrPort
+	over string
+}
+
+// route prepares a request of ours: over UDP it leaves from our socket, else by
+// the connection that the peer has with us, whoever made it.
+func (d *Door) route(req *sip.Request, to peer) {
+	here := d.hereFor(to.over)
+	if to.over == overUDP {
+		req.Laddr = sip.Addr{IP: here.Addr().AsSlice(), Port: int(here.Port())}
+	}
+	req.SetTransport(to.over)
+	req.SetDestination(to.at.String())
+	via := &sip.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: to.over,
+		Host: here.Addr().String(), Port: int(here.Port())}
 	via.Params.Add("branch", sip.GenerateBranchN(24))
 	via.Params.Add("rport", "")
 	req.AppendHeader(via)
 	hops := sip.MaxForwardsHeader(70)
 	req.AppendHeader(&hops)
-	req.AppendHeader(d.contact())
+	req.AppendHeader(d.contact(to.over))
 }
 
-func (d *Door) contact() sip.Header {
-	return &sip.ContactHeader{Address: sip.Uri{Scheme: "sip", Host: d.here.Addr().String(), Port: int(d.here.Port())}}
+// hereFor is the address that peers are told.
+func (d *Door) hereFor(over string) netip.AddrPort {
+	switch {
+	case over == overTLS && d.secure.IsValid():
+		return d.secure
+	case over == overTCP && d.stream.IsValid():
+		return d.stream
+	}
+	return d.here
+}
+
+func (d *Door) contact(over string) sip.Header {
+	here := d.hereFor(over)
+	uri := sip.Uri{Scheme: "sip", Host: here.Addr().String(), Port: int(here.Port())}
+	if over != overUDP {
+		uri.UriParams = sip.NewParams()
+		uri.UriParams.Add("transport", strings.ToLower(over))
+	}
+	return &sip.ContactHeader{Address: uri}
+}
+
+// ask sends a request and gives its transaction. The trunk is connected to if
+// need be; a phone that hung up is not called back.
+func (d *Door) ask(ctx context.Context, req *sip.Request) (*sip.ClientTx, error) {
+	over, to := req.Transport(), req.Destination()
+	if w := d.wires[over]; w != nil && to == d.cfg.Trunk.String() {
+		if err := w.trunk(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d.ua.TransactionLayer().Request(ctx, req)
+}
+
+// trunkOver is what the trunk is reached over.
+func (d *Door) trunkOver() string { return cmp.Or(strings.ToUpper(d.cfg.TrunkOver), overUDP) }
+
+func (o origin) peer() peer { return peer{o.at, o.over} }
+
+// originOf is where a request came from.
+func (d *Door) originOf(req *sip.Request) origin {
+	o := origin{at: source(req), over: sip.NetworkToUpper(req.Transport())}
+	if w := d.wires[o.over]; w != nil {
+		o.line = w.find(o.at)
+	}
+	return o
 }
 
 // whose checks the digest of a request. On a refusal it has answered already.
@@ -386,6 +581,10 @@ func (d *Door) whose(req *sip.Request, tx sip.ServerTransaction) (session.Device
 	device, _, err := d.sessions.Answer(ctx, string(req.Method), asWritten(req, h.Value()), h.Value())
 	switch {
 	case err == nil:
+		d.gate.met(source(req).Addr(), time.Now())
+		if l := d.originOf(req).line; l != nil {
+			l.proven.Store(true)
+		}
 		return device, true
 	case errors.Is(err, session.Stale):
 		tx.Respond(d.challenge(req, true))

@@ -201,7 +201,8 @@ func TestNobodyAnswers(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	w := open(t, setup{cfg: func(c *sip.Config) { c.MaxCalls, c.MaxLength = 1, 2*time.Second }})
+	w := open(t, setup{cfg: func(c *sip.Config) { c.MaxCalls = 1 }})
+	w.room.Longest = 2 * time.Second
 	w.trunk.Connect("911", w.bobPhone)
 	ann, bob := w.connect()
 	_, err := w.annPhone.Call(w.ctx, w.door.Address().String(), bobNumber)
@@ -254,11 +255,14 @@ func TestEmergencyCannotBeCarried(t *testing.T) {
 	}
 }
 
+// nobodyName has the form of a user name and is nobody's.
+const nobodyName = "m22222222aaaaaaaa"
+
 func TestWhoMayCall(t *testing.T) {
 	t.Parallel()
 	w := open(t, setup{})
 	var answers []string
-	for _, c := range []struct{ user, pass string }{{w.annName, "wrong"}, {"nobody", "wrong"}} {
+	for _, c := range []struct{ user, pass string }{{w.annName, "wrong"}, {nobodyName, "wrong"}} {
 		p := must(phone.New(phone.Config{Listen: "127.0.0.1:0", User: c.user, Password: c.pass}))(t)
 		_, err := p.Call(w.ctx, w.door.Address().String(), bobNumber)
 		answers = append(answers, fmt.Sprint(err))
@@ -293,7 +297,7 @@ func TestWrongPasswordsEnd(t *testing.T) {
 	w := open(t, setup{})
 	r := newRaw(t, w.door.Address())
 	for i := range 10 {
-		if got := r.invited(&world{annName: "guess", annPass: fmt.Sprint(i)}, bobNumber, fmt.Sprint("g", i), sdp("127.0.0.1", 4000, "")); code(got) != "401" {
+		if got := r.invited(&world{annName: nobodyName, annPass: fmt.Sprint(i)}, bobNumber, fmt.Sprint("g", i), sdp("127.0.0.1", 4000, "")); code(got) != "401" {
 			t.Fatalf("guess %d gets %q, want 401", i, got)
 		}
 	}
@@ -325,9 +329,13 @@ func TestForgedAnswersSilenceNobody(t *testing.T) {
 			challenge = "WWW-Authenticate: Digest algorithm=MD5, realm=\"yesline.test\", nonce=\"made-up\"\r\n"
 		}
 		victim.send(append(lines(i+1), proof(challenge, "INVITE", uri, w.annName, "wrong"))...)
-		if got := victim.answer(2 * time.Second); code(got) != "401" {
-			t.Fatalf("forged answer %d gets %q, want 401", i, got)
+		if got := victim.answer(2 * time.Second); code(got) != "401" || !strings.Contains(got, "stale=true") {
+			t.Fatalf("forged answer %d gets %q, want 401 for an old challenge", i, got)
 		}
+	}
+	victim.send("OPTIONS sip:THERE SIP/2.0", "VIA", "From: <sip:"+w.annName+"@HERE>;tag=1", "To: <sip:THERE>", "Call-ID: o", "CSeq: 1 OPTIONS")
+	if got := victim.answer(200 * time.Millisecond); got != "" {
+		t.Errorf("forged answers made an acquaintance: %q", got)
 	}
 	if got := newRaw(t, w.door.Address()).invited(w, bobNumber, "true", sdp("127.0.0.1", 4000, "")); code(got) != "200" {
 		t.Errorf("after forged answers the address gets %q", got)
@@ -398,9 +406,8 @@ func TestNoMessageEndsTheServer(t *testing.T) {
 		t.Errorf("%d panics", got)
 	}
 	r := newRawAt(t, at, "127.0.2.1")
-	r.send("OPTIONS sip:THERE SIP/2.0", "VIA", "From: <sip:x@HERE>;tag=1", "To: <sip:THERE>", "Call-ID: o", "CSeq: 1 OPTIONS")
-	if got := r.answer(2 * time.Second); code(got) != "200" {
-		t.Errorf("OPTIONS gives %q", got)
+	if !r.challenged(w.annName) {
+		t.Error("the server does not answer any more")
 	}
 }
 
@@ -479,9 +486,15 @@ func TestForeignRTP(t *testing.T) {
 	for i := range 20 {
 		stranger.Write(rtp(101, uint16(i), 5000, 77, []byte{1, 0x8a, 3, 0xc0})) // a 1
 		stranger.Write(rtp(0, uint16(i), uint32(i*160), 77, voice))
+		time.Sleep(4 * time.Millisecond)
 	}
-	time.Sleep(50 * time.Millisecond)
-	if got := w.door.Counters.Foreign.Load(); got != 40 {
+	for range 100 {
+		if w.plane.Counters().Foreign.Load() == 40 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := w.plane.Counters().Foreign.Load(); got != 40 {
 		t.Errorf("%d foreign packets were counted, want 40", got)
 	}
 	w.hears(bob, "ask")
@@ -506,7 +519,7 @@ func TestRTPFromAnotherAddressCannotLock(t *testing.T) {
 	defer from.Close()
 	from.Write(rtp(0, 1, 160, 5, voice))
 	time.Sleep(50 * time.Millisecond)
-	if got := w.door.Counters.Foreign.Load(); got != 1 {
+	if got := w.plane.Counters().Foreign.Load(); got != 1 {
 		t.Errorf("%d foreign packets were counted, want 1", got)
 	}
 	r.within(answer, "BYE", 3, "")
@@ -645,9 +658,8 @@ func TestBadSIP(t *testing.T) {
 	if w.door.Counters.Malformed.Load() < 5 || w.door.Counters.Oversized.Load() != 1 {
 		t.Errorf("%d malformed and %d oversized were counted", w.door.Counters.Malformed.Load(), w.door.Counters.Oversized.Load())
 	}
-	r.send("OPTIONS sip:THERE SIP/2.0", "VIA", "From: <sip:x@HERE>;tag=1", "To: <sip:THERE>", "Call-ID: o", "CSeq: 1 OPTIONS")
-	if got := r.answer(2 * time.Second); code(got) != "200" || !strings.Contains(got, "Allow: ") {
-		t.Errorf("OPTIONS gives %q", got)
+	if !r.challenged(w.annName) {
+		t.Error("the server does not answer any more")
 	}
 }
 
@@ -686,4 +698,81 @@ func TestCloseEndsCalls(t *testing.T) {
 	if _, err := w.annPhone.Call(shortly(w), w.door.Address().String(), bobNumber); err == nil {
 		t.Error("a closed door answers")
 	}
+}
+
+// A message of more than a datagram's usual 1,300 bytes goes out all the same.
+func TestLargeAnswers(t *testing.T) {
+	t.Parallel()
+	w := open(t, setup{})
+	r := newRaw(t, w.door.Address())
+	uri := "sip:" + bobNumber + "@" + r.to.String()
+	way := "Record-Route: <sip:127.0.0.1:9;lr;x=" + strings.Repeat("r", 2000) + ">"
+	lines := []string{"INVITE " + uri + " SIP/2.0", "VIA", "From: <sip:" + w.annName + "@HERE>;tag=a1", "To: <" + uri + ">", "Call-ID: large",
+		"CSeq: 1 INVITE", "Contact: <sip:x@HERE>", way, "Content-Type: application/sdp"}
+	body := sdp("127.0.0.1", 4000, "")
+	r.sendBody(body, lines...)
+	challenge := r.answer(2 * time.Second)
+	lines[5] = "CSeq: 2 INVITE"
+	r.sendBody(body, append(lines, proof(challenge, "INVITE", uri, w.annName, w.annPass))...)
+	answer := r.answer(2 * time.Second)
+	if code(answer) != "200" || !strings.Contains(answer, way) {
+		t.Fatalf("got %.200q", answer)
+	}
+	r.ack(answer)
+	if got := r.within(answer, "BYE", 3, ""); code(got) != "200" {
+		t.Errorf("BYE gives %q", got)
+	}
+}
+
+// A phone that sends another codec than agreed is not heard, and one whose
+// timestamps jump is: the call goes on either way.
+func TestOddSound(t *testing.T) {
+	t.Parallel()
+	w := open(t, setup{})
+	r := newRaw(t, w.door.Address())
+	answer := r.invite(w, bobNumber, "odd", sdp("127.0.0.1", 4000, ""))
+	sound := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}))(t)
+	defer sound.Close()
+	door := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: mediaPort(answer)}
+	bob := must(w.bobPhone.Answer(w.ctx))(t)
+	ok(t, bob.Press(w.ctx, "2"))
+	stamp := uint32(0)
+	frames := tone(440, 3500*time.Millisecond)
+	for i := 0; i*160+160 <= len(frames); i++ {
+		stamp += 160
+		if i%25 == 24 {
+			stamp = stamp*2654435761 + 7 // anywhere, also back
+		}
+		sound.WriteToUDP(rtp(0, uint16(i), stamp, 7, frames[i*160:i*160+160]), door)
+		sound.WriteToUDP(rtp(18, uint16(i), stamp, 7, voice[:20]), door)
+		if i == 20 {
+			sound.WriteToUDP(rtp(101, uint16(i), stamp, 7, []byte{2, 0x8a, 3, 0xc0}), door)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.hear(bob, 440)
+	if got := w.plane.Counters().Odd.Load(); got < 100 {
+		t.Errorf("%d odd packets were counted", got)
+	}
+	r.within(answer, "BYE", 3, "")
+	if row := w.ended(); row.Ending != "the caller hung up" {
+		t.Errorf("the row is %+v", row)
+	}
+}
+
+// A BYE does not overtake the ACK that it follows (RFC 3261, 15).
+func TestByeWaitsForTheACK(t *testing.T) {
+	t.Parallel()
+	w := open(t, setup{})
+	r := newRaw(t, w.door.Address())
+	answer := r.invited(w, bobNumber, "overtake", sdp("127.0.0.1", 4000, ""))
+	closed := background(func() { w.door.Close() })
+	for deadline := time.Now().Add(700 * time.Millisecond); time.Now().Before(deadline); {
+		if got := r.read(100 * time.Millisecond); strings.HasPrefix(got, "BYE ") {
+			t.Fatal("the BYE came before the ACK")
+		}
+	}
+	r.ack(answer)
+	r.says(r.gets("BYE"), "200 OK", "")
+	<-closed
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,22 +12,28 @@ import (
 )
 
 const (
-	maxSIP     = 8 << 10 // bytes of a message; anything longer is not for us
-	burst      = 100     // messages at once from one address
-	perSecond  = 50      // and in the long run
-	strangers  = 4096    // addresses remembered
-	maxFailure = 10      // wrong passwords an address may try in a minute, each to a challenge of ours to it
+	maxSIP     = 8 << 10   // bytes of a message; anything longer is not for us
+	burst      = 100       // messages at once from one address
+	perSecond  = 50        // and in the long run
+	strangers  = 4096      // addresses remembered
+	maxFailure = 10        // wrong passwords an address may try in a minute, each to a challenge of ours to it
+	acquainted = time.Hour // how long an address that answered a challenge of ours may say more than that
 )
 
-// gate stands before the transactions: it drops what is too large, too much or
-// not SIP, and answers an INVITE that brings no digest by itself, keeping
-// nothing. So a flood from strangers costs a parse at most, and memory never.
+// gate stands before the transactions, whatever a message came over: it drops
+// what is too large, too much or not SIP, gives strangers no answer, and
+// challenges a caller by itself, keeping nothing. So a flood from strangers
+// costs a parse at most, and memory never.
 type gate struct {
 	net.PacketConn
-	door *Door
+	door    *Door
+	begun   sync.Once
+	reading chan struct{} // closed when sipgo begins to read
 
-	mu   sync.Mutex // guards the rest
-	seen map[netip.Addr]*visitor
+	mu       sync.Mutex // guards the rest
+	seen     map[netip.Addr]*visitor
+	unheard  int // strangers since the operator was told
+	reported time.Time
 }
 
 type visitor struct {
@@ -34,27 +41,32 @@ type visitor struct {
 	at       time.Time
 	failures int
 	since    time.Time
+	answered time.Time // a challenge that we sent there: so somebody is there
 }
 
-// ReadFrom gives the next message that is worth a transaction.
+// ReadFrom gives the next message over UDP that is worth a transaction.
 func (g *gate) ReadFrom(b []byte) (int, net.Addr, error) {
+	g.begun.Do(func() { close(g.reading) })
 	for {
 		n, from, err := g.PacketConn.ReadFrom(b)
 		if err != nil {
 			return n, from, err
 		}
-		if g.admit(b[:n], from, time.Now()) {
+		udp, is := from.(*net.UDPAddr)
+		if !is {
+			continue
+		}
+		at := udp.AddrPort()
+		o := origin{at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), over: overUDP}
+		if g.admit(b[:n], o, func(answer []byte) { g.PacketConn.WriteTo(answer, from) }, time.Now()) {
 			return n, from, nil
 		}
 	}
 }
 
-func (g *gate) admit(data []byte, from net.Addr, now time.Time) bool {
+// admit decides about one message. What it answers by itself goes by reply.
+func (g *gate) admit(data []byte, o origin, reply func([]byte), now time.Time) bool {
 	count := &g.door.Counters
-	udp, ok := from.(*net.UDPAddr)
-	if !ok {
-		return false
-	}
 	if len(bytes.Trim(data, "\r\n\x00")) == 0 {
 		return false // a keep-alive
 	}
@@ -62,9 +74,8 @@ func (g *gate) admit(data []byte, from net.Addr, now time.Time) bool {
 		count.Oversized.Add(1)
 		return false
 	}
-	at := netip.AddrPortFrom(udp.AddrPort().Addr().Unmap(), udp.AddrPort().Port())
-	trunk := g.door.cfg.isTrunk(at)
-	if !trunk && !g.take(at.Addr(), now) {
+	trunk := g.door.isTrunk(o)
+	if !trunk && !g.take(o.at.Addr(), now) {
 		count.Flood.Add(1)
 		return false
 	}
@@ -73,19 +84,96 @@ func (g *gate) admit(data []byte, from net.Addr, now time.Time) bool {
 		return false
 	}
 	msg, ok := g.door.read(data)
-	if !ok {
+	if !ok || o.line != nil && !framed(msg) {
 		count.Malformed.Add(1)
 		return false
 	}
+	return trunk || g.knows(msg, o, reply, now)
+}
+
+// knows decides about a message that is not the trunk's: it belongs to a call
+// of ours, answers a challenge of ours, or comes from where one was answered.
+// A first call or registration is challenged; all else is not answered.
+func (g *gate) knows(msg sip.Message, o origin, reply func([]byte), now time.Time) bool {
 	req, is := msg.(*sip.Request)
-	if trunk || !is || req.Method != sip.INVITE {
+	if !is {
+		return g.door.asked(msg.(*sip.Response)) || g.knew(o.at.Addr(), now) || g.stranger(o, "an answer to nothing", now)
+	}
+	if g.door.find(req) != nil {
 		return true
 	}
-	if g.banned(at.Addr(), now) && !g.door.cfg.isEmergency(&req.Recipient) {
-		count.Flood.Add(1)
-		return false
+	if req.Method == sip.ACK { // after a challenge of ours every phone sends one
+		return g.knew(o.at.Addr(), now)
 	}
-	return g.door.brings(req, udp)
+	first := (req.Method == sip.INVITE || req.Method == sip.REGISTER) && !req.To().Params.Has("tag")
+	if !first {
+		return g.knew(o.at.Addr(), now) || g.stranger(o, "a "+string(req.Method)+" outside of a call", now)
+	}
+	if !ourName(req.From().Address.User) {
+		return g.stranger(o, "a user name that is none of ours", now)
+	}
+	if g.banned(o.at.Addr(), now) && !(req.Method == sip.INVITE && g.door.cfg.isEmergency(&req.Recipient)) {
+		g.door.Counters.Flood.Add(1)
+		return g.stranger(o, "too many wrong passwords", now)
+	}
+	proof := req.GetHeader("Authorization")
+	if proof != nil && g.door.sessions.Challenged(o.at.Addr().String(), proof.Value()) {
+		g.met(o.at.Addr(), now)
+		return true
+	}
+	g.challenge(req, o, proof != nil, reply)
+	return false
+}
+
+// challenge asks for a password without a transaction. An answer to what we did
+// not ask there lately is told so: a phone then answers anew by itself.
+func (g *gate) challenge(req *sip.Request, o origin, stale bool, reply func([]byte)) {
+	req.SetSource(o.at.String())
+	req.SetTransport(o.over)
+	res := []byte(g.door.challenge(req, stale).String())
+	if via := req.Via(); o.over == overUDP && !via.Params.Has("rport") && via.Port != 0 {
+		g.PacketConn.WriteTo(res, net.UDPAddrFromAddrPort(netip.AddrPortFrom(o.at.Addr(), uint16(via.Port))))
+		return
+	}
+	reply(res)
+}
+
+// stranger counts somebody who gets no answer, and tells the operator why, once
+// a minute at most.
+func (g *gate) stranger(o origin, why string, now time.Time) (pass bool) {
+	g.door.Counters.Strangers.Add(1)
+	g.mu.Lock()
+	g.unheard++
+	n, tell := g.unheard, now.Sub(g.reported) >= time.Minute
+	if tell {
+		g.unheard, g.reported = 0, now
+	}
+	g.mu.Unlock()
+	if tell {
+		g.door.cfg.Report.Warn("strangers were not answered", "messages", n, "the last from", o.at.Addr(), "over", o.over, "because", why)
+	}
+	return false
+}
+
+// met remembers that somebody at this address reads what we send there.
+func (g *gate) met(addr netip.Addr, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if v := g.seen[addr]; v != nil {
+		v.answered = now
+	}
+}
+
+// knew reports whether a challenge of ours was answered from there lately.
+func (g *gate) knew(addr netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v := g.seen[addr]
+	return v != nil && v.knew(now)
+}
+
+func (v *visitor) knew(now time.Time) bool {
+	return !v.answered.IsZero() && now.Sub(v.answered) < acquainted
 }
 
 // banned reports whether an address tried too many passwords.
@@ -117,18 +205,24 @@ func (g *gate) take(addr netip.Addr, now time.Time) bool {
 	return true
 }
 
-// forget makes room: those that were quiet for a minute first, then anybody.
+// forget makes room: those that were quiet for a minute first, then any
+// strangers, then anybody. A sender that only writes addresses on packets
+// cannot make us forget a phone.
 func (g *gate) forget(now time.Time) {
 	for a, v := range g.seen {
-		if now.Sub(v.at) > time.Minute {
+		if now.Sub(v.at) > time.Minute && !v.knew(now) {
 			delete(g.seen, a)
 		}
 	}
-	for a := range g.seen {
-		if len(g.seen) < strangers*3/4 {
-			return
+	for _, strangersOnly := range []bool{true, false} {
+		for a, v := range g.seen {
+			if len(g.seen) < strangers*3/4 {
+				return
+			}
+			if !strangersOnly || !v.knew(now) {
+				delete(g.seen, a)
+			}
 		}
-		delete(g.seen, a)
 	}
 }
 
@@ -144,6 +238,13 @@ func (g *gate) failed(addr netip.Addr, now time.Time) {
 		v.since, v.failures = now, 0
 	}
 	v.failures++
+}
+
+// ourName reports whether a user name has the form of those that session gives
+// to phones, which nobody guesses. Who calls with another one learns nothing,
+// not even that we are there.
+func ourName(user string) bool {
+	return len(user) == 17 && (user[0] == 'u' || user[0] == 'm') && strings.Trim(user[1:], "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
 
 // looksLikeSIP reads the first line: a request or a response of SIP/2.0. A
@@ -203,23 +304,6 @@ func (d *Door) read(data []byte) (msg sip.Message, ok bool) {
 // (RFC 3261, 8.1.1); without them neither sipgo nor we can answer it.
 func whole(msg sip.Message) bool {
 	return msg.Via() != nil && msg.From() != nil && msg.To() != nil && msg.CallID() != nil && msg.CSeq() != nil
-}
-
-// brings reports whether an INVITE carries credentials or belongs to a call we
-// know. One that does not is challenged here, without a transaction.
-func (d *Door) brings(req *sip.Request, from *net.UDPAddr) bool {
-	if req.To().Params.Has("tag") || req.GetHeader("Authorization") != nil {
-		return true
-	}
-	req.SetSource(from.String())
-	req.SetTransport("UDP")
-	res := d.challenge(req, false)
-	to := from
-	if via := req.Via(); !via.Params.Has("rport") && via.Port != 0 {
-		to = &net.UDPAddr{IP: from.IP, Port: via.Port, Zone: from.Zone}
-	}
-	d.conn.WriteTo([]byte(res.String()), to)
-	return false
 }
 
 // challenge is the one answer to no password, a wrong one and an unknown user.

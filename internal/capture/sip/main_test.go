@@ -6,6 +6,14 @@ import (
 	"testing"
 )
 
+// slow marks a story that takes as long as its clocks do.
+func slow(t *testing.T) {
+	t.Helper()
+	if os.Getenv("YESLINE_WHOLE") == "" {
+		t.Skip("it takes long: make test runs it, or set YESLINE_WHOLE=1")
+	}
+}
+
 // TestMain lets more stories run at once than there are processors: they wait
 // for sound or for a clock. Who says -parallel is heard.
 func TestMain(m *testing.M) {

@@ -1,7 +1,6 @@
 package sip
 
 import (
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,8 +12,8 @@ import (
 
 func testDoor(t *testing.T) *Door {
 	t.Helper()
-	d, err := New(Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), MediaFrom: 30000, MediaTo: 30020,
-		Trunk: netip.MustParseAddrPort("192.0.2.9:5060"), CallerID: "+12025550100"}, nil, nil)
+	d, err := New(Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"),
+		Trunk: netip.MustParseAddrPort("192.0.2.9:5060"), CallerID: "+12025550100"}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +99,7 @@ func FuzzAdmit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := &Door{cfg: Config{Trunk: netip.MustParseAddrPort("127.0.0.1:5060")}}
 		d.gate = &gate{door: d, seen: map[netip.Addr]*visitor{}}
-		if !d.gate.admit(data, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5060}, time.Now()) {
+		if !d.gate.admit(data, origin{at: netip.MustParseAddrPort("127.0.0.1:5060"), over: overUDP}, func([]byte) {}, time.Now()) {
 			return
 		}
 		msg, err := sip.ParseMessage(data)

@@ -1,11 +1,14 @@
 package sip_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -19,6 +22,60 @@ type raw struct {
 	conn *net.UDPConn
 	to   netip.AddrPort
 	seq  int
+	// Over a connection these are used instead of conn.
+	stream net.Conn
+	lines  *bufio.Reader
+}
+
+// newLine is a raw over TCP, or TLS where config is not nil.
+func newLine(t *testing.T, to netip.AddrPort, config *tls.Config) *raw {
+	t.Helper()
+	conn := must(net.Dial("tcp", to.String()))(t)
+	t.Cleanup(func() { conn.Close() })
+	if config != nil {
+		conn = tls.Client(conn, config)
+	}
+	return &raw{t: t, to: to, stream: conn, lines: bufio.NewReader(conn)}
+}
+
+// over is the transport as a Via names it.
+func (r *raw) over() string {
+	if r.stream == nil {
+		return "UDP"
+	}
+	if _, is := r.stream.(*tls.Conn); is {
+		return "TLS"
+	}
+	return "TCP"
+}
+
+// read gives the next message; "" when none comes.
+func (r *raw) read(wait time.Duration) string {
+	r.t.Helper()
+	if r.stream == nil {
+		buf := make([]byte, 65536)
+		r.conn.SetReadDeadline(time.Now().Add(wait))
+		n, _ := r.conn.Read(buf)
+		return string(buf[:n])
+	}
+	r.stream.SetReadDeadline(time.Now().Add(wait))
+	head, length := "", 0
+	for {
+		line, err := r.lines.ReadString('\n')
+		if err != nil {
+			return ""
+		}
+		if line == "\r\n" && head == "" {
+			return "\r\n" // kept alive
+		}
+		head += line
+		fmt.Sscanf(line, "Content-Length: %d", &length)
+		if line == "\r\n" {
+			body := make([]byte, length)
+			io.ReadFull(r.lines, body)
+			return head + string(body)
+		}
+	}
 }
 
 func newRaw(t *testing.T, to netip.AddrPort) *raw { return newRawAt(t, to, "127.0.0.1") }
@@ -31,7 +88,12 @@ func newRawAt(t *testing.T, to netip.AddrPort, ip string) *raw {
 	return &raw{t: t, conn: conn, to: to}
 }
 
-func (r *raw) here() string { return r.conn.LocalAddr().String() }
+func (r *raw) here() string {
+	if r.stream != nil {
+		return r.stream.LocalAddr().String()
+	}
+	return r.conn.LocalAddr().String()
+}
 
 func (r *raw) send(lines ...string) { r.sendBody("", lines...) }
 
@@ -40,10 +102,21 @@ func (r *raw) send(lines ...string) { r.sendBody("", lines...) }
 func (r *raw) sendBody(body string, lines ...string) {
 	r.t.Helper()
 	r.seq++
-	via := fmt.Sprintf("Via: SIP/2.0/UDP %s;rport;branch=z9hG4bK%s%d", r.here(), hex.EncodeToString([]byte(r.here()))[:12], r.seq)
+	via := fmt.Sprintf("Via: SIP/2.0/%s %s;rport;branch=z9hG4bK%s%d", r.over(), r.here(), hex.EncodeToString([]byte(r.here()))[:12], r.seq)
 	msg := strings.Join(lines, "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	msg = strings.NewReplacer("VIA", via, "HERE", r.here(), "THERE", r.to.String()).Replace(msg)
-	if _, err := r.conn.WriteToUDPAddrPort([]byte(msg), r.to); err != nil {
+	r.write(msg)
+}
+
+func (r *raw) write(msg string) {
+	r.t.Helper()
+	var err error
+	if r.stream != nil {
+		_, err = r.stream.Write([]byte(msg))
+	} else {
+		_, err = r.conn.WriteToUDPAddrPort([]byte(msg), r.to)
+	}
+	if err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -51,17 +124,52 @@ func (r *raw) sendBody(body string, lines ...string) {
 // answer reads the next final response, or "" when none comes.
 func (r *raw) answer(wait time.Duration) string {
 	r.t.Helper()
-	buf := make([]byte, 65536)
-	r.conn.SetReadDeadline(time.Now().Add(wait))
 	for {
-		n, err := r.conn.Read(buf)
-		if err != nil {
-			return ""
-		}
-		if msg := string(buf[:n]); !strings.HasPrefix(msg, "SIP/2.0 1") {
+		if msg := r.read(wait); !strings.HasPrefix(msg, "SIP/2.0 1") {
 			return msg
 		}
 	}
+}
+
+// gets waits for a request of the door.
+func (r *raw) gets(method string) string {
+	r.t.Helper()
+	return r.getsWithin(method, 5*time.Second)
+}
+
+func (r *raw) getsWithin(method string, wait time.Duration) string {
+	r.t.Helper()
+	for {
+		msg := r.read(wait)
+		if msg == "" {
+			r.t.Fatalf("no %s came", method)
+		}
+		if strings.HasPrefix(msg, method+" ") {
+			return msg
+		}
+	}
+}
+
+// says answers a request of the door.
+func (r *raw) says(to, status, body string, more ...string) {
+	r.t.Helper()
+	remote := header(to, "To")
+	if !strings.Contains(remote, "tag=") {
+		remote += ";tag=raw"
+	}
+	lines := append([]string{"SIP/2.0 " + status, "Via: " + header(to, "Via"), "From: " + header(to, "From"), "To: " + remote,
+		"Call-ID: " + header(to, "Call-ID"), "CSeq: " + header(to, "CSeq"), "Contact: <sip:x@" + r.here() + ">"}, more...)
+	if body != "" {
+		lines = append(lines, "Content-Type: application/sdp")
+	}
+	r.write(strings.Join(lines, "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+}
+
+// challenged reports whether the door still asks who calls.
+func (r *raw) challenged(user string) bool {
+	r.send("INVITE sip:+12025550102@THERE SIP/2.0", "VIA", "From: <sip:"+user+"@HERE>;tag=alive", "To: <sip:+12025550102@THERE>",
+		fmt.Sprintf("Call-ID: alive%d", r.seq), "CSeq: 1 INVITE", "Contact: <sip:x@HERE>")
+	return code(r.answer(2*time.Second)) == "401"
 }
 
 func code(answer string) string {
@@ -175,3 +283,33 @@ func rtp(kind byte, seq uint16, stamp, ssrc uint32, payload []byte) []byte {
 }
 
 var voice = bytes.Repeat([]byte{0x20}, 160)
+
+// speaks sends sound to where an answer says until stop; say sends one packet
+// of another kind in between.
+func (r *raw) speaks(answer string) (say func(kind byte, payload []byte), stop func()) {
+	r.t.Helper()
+	conn := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}))(r.t)
+	door := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: mediaPort(answer)}
+	done, ended, other := make(chan struct{}), make(chan struct{}), make(chan []byte)
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for seq := uint16(1); ; {
+			select {
+			case <-done:
+				return
+			case p := <-other:
+				conn.WriteToUDP(rtp(p[0], seq, uint32(seq)*160, 7, p[1:]), door)
+			case <-tick.C:
+				conn.WriteToUDP(rtp(0, seq, uint32(seq)*160, 7, voice), door)
+			}
+			seq++
+		}
+	}()
+	return func(kind byte, payload []byte) { other <- append([]byte{kind}, payload...) }, func() {
+		close(done)
+		<-ended
+		conn.Close()
+	}
+}

@@ -1,9 +1,11 @@
 package sip
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,7 +59,42 @@ type description struct {
 	dir    direction
 	media  []string // every m= line's kind and protocol, to refuse the others in place
 	audio  int      // which of them is ours
+
+	secured security
+	keys    []offeredKey // SDES: what it may encrypt with, in our order
+	print   fingerprint  // DTLS: of the certificate that it is going to show
+	setup   string       // and who begins: "passive" is us, else they
+	wishes  string       // recordpref (RFC 7866, 8.1.2): "on", "off", "pause", "nopreference"; "" when it says nothing
 }
+
+// security is how an audio stream is protected.
+type security int
+
+const (
+	plain security = iota
+	bySDES
+	byDTLS
+)
+
+// means are the ways to protect sound that may be agreed on where a
+// description came from: keys in SDES are only taken inside of TLS. Where safe
+// is set nothing goes in clear.
+type means struct{ sdes, dtls, safe bool }
+
+// unfit is why a description cannot be taken, in words for the person.
+type unfit string
+
+func (u unfit) Error() string { return "a session description: " + string(u) }
+func (unfit) Unwrap() error   { return yesline.Invalid }
+
+const (
+	noSound     unfit = "it has no audio stream that we can carry"
+	noCodec     unfit = "the phone offers no codec that we speak: switch on G.711 (PCMU or PCMA)"
+	keysInClear unfit = "the phone sends its SRTP keys in clear: let it use TLS"
+	noKeys      unfit = "the phone offers no SRTP keys that we can use"
+	inClear     unfit = "the phone does not encrypt its sound: switch on SRTP"
+	noDTLS      unfit = "DTLS-SRTP is not offered here"
+)
 
 // stream is one m= section while it is read.
 type stream struct {
@@ -67,11 +104,16 @@ type stream struct {
 	rtpmap      map[uint8]string
 	addr        netip.Addr
 	dir         direction
+	keys        []offeredKey
+	print       fingerprint
+	setup       string // "actpass", "active", "passive"
+	wishes      string
 }
 
-// readSDP reads a session description. yesline.Invalid when it has no audio
-// stream over plain RTP at a usable IP address, or is too large.
-func readSDP(body []byte) (description, error) {
+// readSDP reads a session description. yesline.Invalid, with words for the
+// person where there are any, when it has no audio stream at a usable IP
+// address that may be protected as it wants to be, or is too large.
+func readSDP(body []byte, may means) (description, error) {
 	if len(body) == 0 || len(body) > maxSDP {
 		return description{}, fmt.Errorf("a session description of %d bytes: %w", len(body), yesline.Invalid)
 	}
@@ -95,14 +137,14 @@ func readSDP(body []byte) (description, error) {
 			if err != nil {
 				return description{}, err
 			}
-			m.addr, m.dir = session.addr, session.dir
+			m.addr, m.dir, m.print, m.setup = session.addr, session.dir, session.print, session.setup
 			all = append(all, m)
 			at = m
 			continue
 		}
 		at.attribute(line[0], line[2:])
 	}
-	return choose(all)
+	return choose(all, may)
 }
 
 // readMedia reads "audio 49170 RTP/AVP 0 8 101".
@@ -154,36 +196,85 @@ func (m *stream) attribute(kind byte, value string) {
 		m.dir = d
 		return
 	}
-	mapping, ok := strings.CutPrefix(value, "rtpmap:")
-	if !ok || m.rtpmap == nil {
-		return
-	}
-	number, name, _ := strings.Cut(mapping, " ")
-	if t, err := strconv.ParseUint(number, 10, 7); err == nil {
-		m.rtpmap[uint8(t)] = strings.ToLower(strings.TrimSpace(name))
+	name, rest, _ := strings.Cut(value, ":")
+	switch name {
+	case "rtpmap":
+		number, format, _ := strings.Cut(rest, " ")
+		if t, err := strconv.ParseUint(number, 10, 7); err == nil && m.rtpmap != nil {
+			m.rtpmap[uint8(t)] = strings.ToLower(strings.TrimSpace(format))
+		}
+	case "crypto":
+		if k, ok := readCrypto(rest); ok && len(m.keys) < maxKeys {
+			m.keys = append(m.keys, k)
+		}
+	case "fingerprint":
+		if f, ok := readFingerprint(rest); ok {
+			m.print = f
+		}
+	case "setup":
+		m.setup = rest
+	case "recordpref":
+		m.wishes = rest
 	}
 }
 
-// choose takes the first audio stream that we can carry.
-func choose(all []*stream) (description, error) {
+// choose takes the best protected of the audio streams that we can carry, and
+// of those the first.
+func choose(all []*stream, may means) (description, error) {
 	var d description
-	found := false
+	best, why := -1, noSound
 	for i, m := range all {
 		d.media = append(d.media, m.kind+" "+m.proto)
-		if found || m.kind != "audio" || m.port == 0 || m.proto != "RTP/AVP" || !m.addr.IsValid() || m.addr.IsMulticast() || m.addr.Zone() != "" {
+		if m.kind != "audio" || m.port == 0 || !m.addr.IsValid() || m.addr.IsMulticast() || m.addr.Zone() != "" {
 			continue
 		}
-		found = true
-		d.audio, d.dir, d.addr = i, m.dir, netip.AddrPortFrom(m.addr, uint16(m.port))
-		d.codecs, d.events = m.formats()
-		if m.addr.IsUnspecified() { // the old way to hold (RFC 2543)
-			d.dir = map[direction]direction{sendrecv: sendonly, recvonly: inactive, sendonly: sendonly, inactive: inactive}[m.dir]
+		how, unfit := m.protected(may)
+		if unfit != "" {
+			why = unfit
+			continue
+		}
+		if best < 0 || how != plain && d.secured == plain {
+			best, d.secured = i, how
 		}
 	}
-	if !found {
-		return description{}, fmt.Errorf("a session description without an audio stream for us: %w", yesline.Invalid)
+	if best < 0 {
+		return description{}, why
+	}
+	m := all[best]
+	d.audio, d.dir, d.addr = best, m.dir, netip.AddrPortFrom(m.addr, uint16(m.port))
+	d.codecs, d.events = m.formats()
+	d.keys, d.print, d.setup, d.wishes = bestKeys(m.keys), m.print, m.setup, m.wishes
+	if m.addr.IsUnspecified() { // the old way to hold (RFC 2543)
+		d.dir = map[direction]direction{sendrecv: sendonly, recvonly: inactive, sendonly: sendonly, inactive: inactive}[m.dir]
 	}
 	return d, nil
+}
+
+// protected tells how a stream is to be protected, or why that cannot be.
+func (m *stream) protected(may means) (security, unfit) {
+	switch strings.TrimSuffix(m.proto, "F") { // with feedback (RFC 4585, 5124), of which we have none to give
+	case "RTP/AVP":
+		if may.safe {
+			return plain, inClear
+		}
+		return plain, ""
+	case "RTP/SAVP":
+		switch {
+		case len(m.keys) > 0 && may.sdes:
+			return bySDES, ""
+		case m.print.usable() && m.setup != "" && may.dtls: // as older phones name DTLS-SRTP
+			return byDTLS, ""
+		case len(m.keys) > 0:
+			return plain, keysInClear
+		}
+		return plain, noKeys
+	case "UDP/TLS/RTP/SAVP":
+		if m.print.usable() && slices.Contains([]string{"actpass", "active", "passive"}, m.setup) && may.dtls {
+			return byDTLS, ""
+		}
+		return plain, noDTLS
+	}
+	return plain, noSound
 }
 
 // formats gives the codecs that we know, in order, and telephone-event's type.
@@ -220,6 +311,13 @@ type ours struct {
 	dir         direction
 	media       []string // of the offer we answer; nil in an offer of ours
 	audio       int
+
+	secured security
+	key     agreedKey   // SDES: what we encrypt with; in an offer of ours, see keys
+	keys    []agreedKey // what we offer to encrypt with
+	print   fingerprint // DTLS: of our certificate
+	setup   string      // and who begins; "" in an offer of ours
+	record  string      // what a phone that is aware of recording is told: "on", "off", "paused"; "" for others
 }
 
 // defaultEvents is the payload type that we offer for telephone-event: what
@@ -238,7 +336,7 @@ func (o ours) write() []byte {
 		o.id, o.version, family, o.addr.Addr(), family, o.addr.Addr())
 	streams := o.media
 	if streams == nil {
-		streams = []string{"audio RTP/AVP"}
+		streams = []string{"audio " + map[security]string{plain: "RTP/AVP", bySDES: "RTP/SAVP", byDTLS: "UDP/TLS/RTP/SAVP"}[o.secured]}
 	}
 	for i, m := range streams {
 		if i != o.audio || len(o.codecs) == 0 {
@@ -246,7 +344,8 @@ func (o ours) write() []byte {
 			fmt.Fprintf(&b, "m=%s 0 %s 0\r\n", kind, proto) // refused, in its place (RFC 3264, 6)
 			continue
 		}
-		fmt.Fprintf(&b, "m=audio %d RTP/AVP", o.addr.Port())
+		_, proto, _ := strings.Cut(m, " ")
+		fmt.Fprintf(&b, "m=audio %d %s", o.addr.Port(), proto)
 		for _, c := range o.codecs {
 			fmt.Fprintf(&b, " %d", c.PayloadType())
 		}
@@ -260,9 +359,29 @@ func (o ours) write() []byte {
 		if o.events != 0 {
 			fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\n", o.events, o.events)
 		}
+		o.protect(&b)
 		fmt.Fprintf(&b, "a=ptime:20\r\na=%s\r\n", o.dir)
+		if o.record != "" {
+			fmt.Fprintf(&b, "a=record:%s\r\n", o.record)
+		}
 	}
 	return []byte(b.String())
+}
+
+// protect writes how our stream is protected.
+func (o ours) protect(b *strings.Builder) {
+	switch o.secured {
+	case bySDES:
+		keys := o.keys
+		if o.media != nil {
+			keys = []agreedKey{o.key}
+		}
+		for _, k := range keys {
+			k.write(b)
+		}
+	case byDTLS: // if they let us choose they begin: where they are behind a NAT we could not
+		fmt.Fprintf(b, "a=fingerprint:%s\r\na=setup:%s\r\n", o.print, cmp.Or(o.setup, "actpass"))
+	}
 }
 
 func newSDPID() uint64 { return uint64(rand.Uint32()) }

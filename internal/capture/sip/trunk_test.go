@@ -21,10 +21,19 @@ type carrier struct {
 
 func withCarrier(t *testing.T) (*world, *carrier) {
 	t.Helper()
+	c := newCarrierConn(t)
+	return open(t, setup{cfg: func(cfg *sip.Config) { cfg.Trunk = c.address() }}), c
+}
+
+func newCarrierConn(t *testing.T) *carrier {
+	t.Helper()
 	conn := must(net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}))(t)
 	t.Cleanup(func() { conn.Close() })
-	c := &carrier{t: t, conn: conn}
-	return open(t, setup{cfg: func(cfg *sip.Config) { cfg.Trunk = netip.MustParseAddrPort(conn.LocalAddr().String()) }}), c
+	return &carrier{t: t, conn: conn}
+}
+
+func (c *carrier) address() netip.AddrPort {
+	return netip.MustParseAddrPort(c.conn.LocalAddr().String())
 }
 
 // gets waits for a request of the door.
@@ -38,8 +47,9 @@ func (c *carrier) gets(method string) string {
 			c.t.Fatalf("no %s came: %v", method, err)
 		}
 		if msg := string(buf[:n]); strings.HasPrefix(msg, method+" ") {
+			c.from = from
 			if method == "INVITE" {
-				c.invite, c.from = msg, from
+				c.invite = msg
 			}
 			return msg
 		}
@@ -47,11 +57,12 @@ func (c *carrier) gets(method string) string {
 }
 
 // says answers a request.
-func (c *carrier) says(to, status, tag, body string) {
+func (c *carrier) says(to, status, tag, body string, more ...string) {
 	c.t.Helper()
 	lines := []string{"SIP/2.0 " + status, "Via: " + header(to, "Via"), "From: " + header(to, "From"),
 		"To: " + header(to, "To") + ";tag=" + tag, "Call-ID: " + header(to, "Call-ID"), "CSeq: " + header(to, "CSeq"),
 		fmt.Sprintf("Contact: <sip:carrier@%s>", c.conn.LocalAddr()), "Record-Route: <sip:127.0.0.9;lr>, <sip:127.0.0.8;lr>"}
+	lines = append(lines, more...)
 	if body != "" {
 		lines = append(lines, "Content-Type: application/sdp")
 	}

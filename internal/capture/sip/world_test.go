@@ -1,6 +1,7 @@
 package sip_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"yesline"
 	"yesline/internal/audio"
 	"yesline/internal/capture"
+	"yesline/internal/capture/media"
 	"yesline/internal/capture/sip"
 	"yesline/internal/consent"
 	"yesline/internal/db"
@@ -47,6 +49,7 @@ type world struct {
 	annName  string
 	annPass  string
 	trunk    *phone.Trunk
+	plane    *media.Plane
 	bobPhone *phone.Phone
 }
 
@@ -57,7 +60,7 @@ const (
 
 // pitch is the tone of each prompt, so that a phone can tell what it heard.
 var pitch = map[string]float64{"notice": 300, "ask": 500, "not_recorded": 700, "one_side": 900, "thanks_recording": 1100,
-	"stopped": 1300, "busy": 1500, "cannot_connect": 1700, "no_emergency": 1900}
+	"stopped": 1300, "ask_once": 500, "busy": 1500, "cannot_connect": 1700, "no_emergency": 1900}
 
 func prompts() fstest.MapFS {
 	sounds := fstest.MapFS{}
@@ -72,7 +75,9 @@ var nextPorts atomic.Int32
 // setup is what a test may want otherwise.
 type setup struct {
 	terms    program.Terms
+	ip       string // where the house is; "": 127.0.0.1
 	cfg      func(*sip.Config)
+	reach    func(capture.Wanted) (capture.Route, error) // nil: everybody is behind the trunk
 	ann, bob phone.Config
 }
 
@@ -112,12 +117,21 @@ func open(t *testing.T, s setup) *world {
 	w.trunk = must(phone.NewTrunk("127.0.0.1:0"))(t)
 	t.Cleanup(w.trunk.Close)
 	first := uint16(20000 + nextPorts.Add(1)*40)
-	w.cfg = sip.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), MediaFrom: first, MediaTo: first + 38,
+	here := netip.MustParseAddr(cmp.Or(s.ip, "127.0.0.1"))
+	w.plane = must(media.Open(media.Config{IP: here, From: first, To: first + 38, Report: report}))(t)
+	t.Cleanup(func() { ok(t, w.plane.Close()) })
+	w.cfg = sip.Config{Listen: netip.AddrPortFrom(here, 0),
 		Trunk: netip.MustParseAddrPort(w.trunk.Address()), CallerID: "+12025550100", Report: report}
 	if s.cfg != nil {
 		s.cfg(&w.cfg)
 	}
-	w.door = must(sip.New(w.cfg, w.sessions, w.room))(t)
+	w.door = must(sip.New(w.cfg, w.sessions, w.room, w.plane))(t)
+	w.room.Reach = func(_ context.Context, to capture.Wanted) (capture.Route, error) {
+		if s.reach != nil {
+			return s.reach(to)
+		}
+		return capture.Route{Handset: w.door.Trunk(to.Number), Trunk: "trunk"}, nil
+	}
 	ok(t, w.door.Start(ctx))
 	t.Cleanup(func() { ok(t, w.door.Close()) })
 
@@ -249,3 +263,13 @@ func shortly(w *world) context.Context {
 	w.t.Cleanup(cancel)
 	return ctx
 }
+
+func secret(s string) yesline.Secret { return yesline.NewSecret([]byte(s)) }
+
+// counting is a listener that counts what it hears.
+type counting struct{ packets atomic.Int64 }
+
+func (c *counting) Heard(uint32, []byte, time.Time) { c.packets.Add(1) }
+func (c *counting) Key(byte, time.Time, bool)       {}
+func (c *counting) Hold(bool)                       {}
+func (c *counting) Relearn()                        {}
