@@ -30,6 +30,8 @@ const (
 	Staff    Verb = "staff"    // see who works here, and the cases
 	Appoint  Verb = "appoint"  // give somebody a role here; end a colleague's account
 	Contain  Verb = "contain"  // revoke tickets and rotate what signs them
+	Dial     Verb = "dial"     // place calls and take them, as oneself
+	Talk     Verb = "talk"     // act in a call that one is a party of: answer, agree, hang up
 )
 
 // Fresh reports whether the gate wants the verb's asker to have shown within

@@ -31,7 +31,7 @@ const (
 
 // verbs are all there are. Each has one action in the schema.
 var verbs = []Verb{List, View, Listen, Allow, Withdraw, Log, Receipt, Reveal, Invite, Verify, Finish,
-	Manage, Break, Approve, Staff, Appoint, Contain}
+	Manage, Break, Approve, Staff, Appoint, Contain, Dial, Talk}
 
 // rules are the policies, checked and sorted by the questions they can answer.
 type rules struct {

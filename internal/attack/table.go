@@ -15,7 +15,7 @@ import (
 type Door struct {
 	Method string          `json:"method"` // "" for every method
 	Path   string          `json:"path"`
-	Sort   string          `json:"sort"` // public, page, act, stream, api, local
+	Sort   string          `json:"sort"` // public, page, act, ask, say, stream, api, local
 	Verb   string          `json:"verb"`
 	Kind   string          `json:"kind"`
 	Param  string          `json:"param"` // the path's parameter that the rule is about, "(the asker)" or "(the house)"

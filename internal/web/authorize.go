@@ -27,6 +27,9 @@ func (a asked) call() yesline.CallID { return yesline.CallID(a.PathValue("call")
 // showFunc reads or acts, and says what to show.
 type showFunc func(ctx context.Context, a asked) (answer, error)
 
+// tellFunc reads or acts, and gives what a script is answered as JSON.
+type tellFunc func(ctx context.Context, a asked) (any, error)
+
 // askFunc asks the gate for the row's object, each time anew; detail goes into
 // the entry, which is durable before the permit is.
 type askFunc func(detail map[string]string) (access.Permit, error)
@@ -63,6 +66,8 @@ func (s *Site) door(r row) http.Handler {
 		return r.open
 	case "stream":
 		return s.streamDoor(r)
+	case "ask", "say":
+		return s.scriptDoor(r)
 	}
 	return s.pageDoor(r)
 }
@@ -112,7 +117,7 @@ func (s *Site) enter(r *http.Request, row row) (session.Principal, access.Permit
 	if row.isFresh && !who.Fresh() { // before the gate: the answer tells nothing of the object
 		return who, access.Permit{}, fmt.Errorf("a door for those who proved it just now: %w", yesline.Stale)
 	}
-	permit, err := s.house.Ask(r.Context(), who, row.rule.Verb, object, nil)
+	permit, err := s.house.Ask(r.Context(), who, row.rule.Verb, object, row.detail)
 	return who, permit, err
 }
 

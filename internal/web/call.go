@@ -48,7 +48,7 @@ func (s *Site) calls(ctx context.Context, a asked) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	v := callsView{More: more, Opened: recent(told)}
+	v := callsView{Dials: s.house.Dialer.Dial != nil, More: more, Opened: recent(told)}
 	for _, c := range calls {
 		other := otherThan(c.Parties, me)
 		r := callRow{ID: string(c.ID), Began: c.Began.UTC(), Other: masks[other], Seconds: c.Seconds, Live: c.Live,

@@ -97,6 +97,9 @@ func doorOf(t *testing.T, r row, o *operation, assets string) door {
 	if d.Form == nil {
 		d.Form = []string{}
 	}
+	if r.says != nil {
+		d.Fields = pointers([]string{}, "", r.says)
+	}
 	if o == nil {
 		return d
 	}

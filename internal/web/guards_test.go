@@ -90,8 +90,24 @@ func (s *sample) knock(t testing.TB, site *Site, r row, name, bearer string, the
 		})
 		return sendTo(peer, method, path, `{"number":"+12025550142"}`, nil), sendTo(peer, "GET", "/local/nothing", "", nil).Body.Bytes()
 	}
-	form := url.Values{"phone": {"+12025550142"}, "name": {"Kitchen"}, "role": {"auditor"}, "reason": {"A complaint about threats."}, "number": {"SUP-7"}}
-	return visit(site, s, name, method, path, form), site.missing
+	if r.sort == "ask" || r.sort == "say" {
+		absent = site.absentForScripts(t)
+	} else {
+		absent = site.missing
+	}
+	form := url.Values{"phone": {"+12025550142"}, "name": {"Kitchen"}, "role": {"auditor"}, "reason": {"A complaint about threats."}, "number": {"SUP-7"}, "sdp": {"v=0"}, "word": {"pause"}}
+	return visit(site, s, name, method, path, form), absent
+}
+
+// absentForScripts is what a page's script is told of what is absent.
+func (s *Site) absentForScripts(t testing.TB) []byte {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.refuseScript(w, httptest.NewRequest("GET", "/", nil), yesline.NotFound)
+	if w.Code != http.StatusNotFound {
+		t.Fatalf("a script is told %d of what is absent", w.Code)
+	}
+	return w.Body.Bytes()
 }
 
 // samples are bodies that the doors for programs take.

@@ -18,11 +18,17 @@ func (s *Site) headers(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Permissions-Policy", "microphone=(), camera=(), geolocation=(), payment=(), usb=()")
+		h.Set("Permissions-Policy", mayUse(""))
 		h.Set("Cache-Control", "no-store")
 		if s.house.Secure || r.TLS != nil {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// mayUse is the policy of what a page may use of the device: at most the
+// microphone, and only where somebody telephones.
+func mayUse(microphone string) string {
+	return "microphone=(" + microphone + "), camera=(), geolocation=(), payment=(), usb=()"
 }

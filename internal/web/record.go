@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/access"
 	"yesline/internal/audit"
 	"yesline/internal/session"
 )
@@ -35,19 +36,18 @@ func (s *Site) callLog(ctx context.Context, a asked) (answer, error) {
 		owner[string(t.ID)] = t.Person
 	}
 	var lines []audit.Line
+	more := int64(0)
 	v := logView{Call: string(c.ID), Began: c.Began.UTC(), Staff: me == ""}
 	if v.Staff {
-		lines, err = s.openedLog(ctx, c, objects, before)
+		lines, more, err = s.openedLog(ctx, c, objects, before)
 	} else {
 		v.Other = masks[otherThan(c.Parties, me)]
-		lines, err = s.house.About(ctx, me, objects, before, linesOnAPage)
+		lines, more, err = s.deeds(ctx, me, objects, before, linesOnAPage)
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	if len(lines) == linesOnAPage {
-		v.More = lines[len(lines)-1].Entry.AtMillis
-	}
+	v.More = more
 	for _, l := range lines {
 		line := inWords(l.Entry, c, me, owner)
 		if v.Staff { // who is not a party sees no sides
@@ -56,6 +56,42 @@ func (s *Site) callLog(ctx context.Context, a asked) (answer, error) {
 		v.Lines = fold(v.Lines, line)
 	}
 	return show(v), nil
+}
+
+const (
+	deedsAtOnce = 200 // entries that are read of the log at once
+	deedReads   = 5   // how often, at most, until a page has enough
+)
+
+// deeds are entries of a person's log, newest first, and where those before
+// them begin; 0: there are none. A page that waits for news asks the gate twice
+// a minute: that stands in the log and hides nothing here.
+func (s *Site) deeds(ctx context.Context, me yesline.PersonID, objects []string, before int64, most int) (lines []audit.Line, more int64, err error) {
+	for range deedReads {
+		some, err := s.house.About(ctx, me, objects, before, deedsAtOnce)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, l := range some {
+			if len(lines) == most {
+				return lines, lines[most-1].Entry.AtMillis, nil
+			}
+			if !onlyWaited(l.Entry) {
+				lines = append(lines, l)
+			}
+		}
+		if len(some) < deedsAtOnce {
+			return lines, 0, nil
+		}
+		before = some[len(some)-1].Entry.AtMillis
+	}
+	return lines, before, nil
+}
+
+// onlyWaited reports whether an entry is of a page that looked what there is to see
+// of one's own.
+func onlyWaited(e audit.Entry) bool {
+	return (e.Verb == string(access.Dial) || e.Verb == string(access.Talk)) && e.Detail["part"] == "wait"
 }
 
 func cursor(s string) (int64, error) {

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 
@@ -103,6 +104,7 @@ func (s *Site) rows() []row {
 	if s.house.Outbox != nil {
 		table = append(table, public("GET /outbox", "a demo has no phones to send to; it shows what it would have sent", s.outbox))
 	}
+	table = append(table, s.dialRows()...)
 	return append(table, s.apiRows()...)
 }
 
@@ -128,13 +130,16 @@ func place(v access.Verb) Rule                  { return Rule{v, "place", thePla
 // row is one door. Exactly one of rule and reason is set.
 type row struct {
 	pattern string
-	sort    string // page, act, stream, public, local, api
+	sort    string // page, act, ask, say, stream, public, local, api
 	rule    Rule
 	reason  string
 	show    showFunc
 	serve   serveFunc
 	open    http.HandlerFunc // public; and api, which asks for a key and authorizes by it
 	local   localFunc
+	tell    tellFunc          // ask and say
+	says    reflect.Type      // what tell answers
+	detail  map[string]string // that goes into the gate's entry
 
 	isFresh bool     // the asker must have shown within session.ProofTime that it is them
 	form    []string // the fields it reads of a form, in the body or in the address
@@ -220,6 +225,10 @@ func (r row) check() error {
 		want, leads = "GET", r.show != nil
 	case "act":
 		want, leads = "POST", r.show != nil
+	case "ask":
+		want, leads = "GET", r.tell != nil
+	case "say":
+		want, leads = "POST", r.tell != nil
 	case "stream":
 		want, leads = "GET", r.serve != nil
 	case "local":

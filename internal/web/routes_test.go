@@ -49,6 +49,7 @@ func TestABadDoorDoesNotStart(t *testing.T) {
 	f := func(context.Context, asked) (answer, error) { return answer{}, nil }
 	g := func(http.ResponseWriter, asked, askFunc) error { return nil }
 	h := func(http.ResponseWriter, *http.Request) {}
+	k := func(context.Context, asked) (done, error) { return done{}, nil }
 	view := of(access.View, "call", "call")
 	for name, table := range map[string][]row{
 		"no rule":              {page("GET /calls/{call}", Rule{}, f)},
@@ -74,6 +75,12 @@ func TestABadDoorDoesNotStart(t *testing.T) {
 		"public and fresh":     {public("GET /secret", "because", h).fresh()},
 		"an api elsewhere":     {{pattern: "GET /calls/{call}", sort: "api", rule: view, open: h}},
 		"a case by its number": {page("GET /cases/{number}", of(access.View, "case", "number"), f), page("GET /cases/{number}/{case}", of(access.View, "case", "case"), f)},
+		"an ask that says":     {ask("POST /calls/{call}", view, k)},
+		"a say that is got":    {say("GET /calls/{call}", view, k)},
+		"an ask with no rule":  {ask("GET /calls/{call}", Rule{}, k)},
+		"an ask, nothing":      {{pattern: "GET /calls/{call}", sort: "ask", rule: view}},
+		"a say, nothing":       {{pattern: "POST /calls/{call}", sort: "say", rule: view}},
+		"a fresh say":          {say("POST /calls/{call}", view, k).fresh()},
 		"a stream with no ask": {stream("GET /tracks/{track}/audio", of(access.Listen, "track", "track"), nil)},
 	} {
 		if err := check(table); err == nil {

@@ -77,6 +77,7 @@ type sample struct {
 	seconds   int64
 	receipts  []yesline.ReceiptID
 	windows   []span
+	exchange  *exchange
 }
 
 func newSample(t testing.TB) *sample {
@@ -111,6 +112,7 @@ func newSample(t testing.TB) *sample {
 	}
 	t.Cleanup(func() { gate.Close(context.Background()) })
 	s.gate = gate
+	s.exchange = newExchange()
 	s.House = s.house()
 	return s
 }
@@ -121,6 +123,7 @@ func (s *sample) house() House {
 		Joining:   s.joining(),
 		Work:      s.work(),
 		Tickets:   Tickets{Issue: s.tickets.Issue, Check: s.tickets.Check, Slide: s.tickets.Slide},
+		Dialer:    s.exchange.dialer(),
 		API:       API{WhoKey: s.sessions.WhoKey, WhoKeyID: s.sessions.WhoKeyID, KeyOf: s.tickets.KeyOf},
 		LogKey:    "yesline.example/log+1f2e3d4c+AWr8pJ0v1nJm6fB7Yw0cQ9eXH1b2c3d4e5f6g7h8i9j0",
 		RedeemAny: s.sessions.RedeemAny,

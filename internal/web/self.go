@@ -38,11 +38,11 @@ func (s *Site) me(ctx context.Context, a asked) (answer, error) {
 // account is what was done with a person's record: their links, their number,
 // and the lists of calls that they are in. Doing the same again is one line.
 func (s *Site) account(ctx context.Context, me yesline.PersonID) ([]logLine, error) {
-	entries, err := s.house.About(ctx, me, []string{string(me)}, 0, accountEntries)
+	entries, _, err := s.deeds(ctx, me, []string{string(me)}, 0, accountEntries)
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.house.About(ctx, me, []string{""}, 0, accountEntries)
+	all, _, err := s.deeds(ctx, me, []string{""}, 0, accountEntries)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ type answer struct {
 	data   []byte
 
 	cookies []*http.Cookie
+	speaks  bool // the page may ask for the microphone
 }
 
 func show(v view) answer                   { return answer{status: http.StatusOK, view: v} }
@@ -45,6 +46,9 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, a answer, who sessio
 	default:
 		for _, c := range a.cookies {
 			http.SetCookie(w, c)
+		}
+		if a.speaks {
+			w.Header().Set("Permissions-Policy", mayUse("self"))
 		}
 		s.pageFor(w, r, a.status, a.view, who)
 	}
@@ -78,6 +82,7 @@ func (s *Site) pageFor(w http.ResponseWriter, r *http.Request, status int, v vie
 // write renders into memory first: a page that breaks half-way is never sent.
 func (s *Site) write(w http.ResponseWriter, status int, f frame) {
 	v := f.View
+	f.Dials = s.house.Dialer.Dial != nil
 	data, err := s.pages.render(f)
 	if err != nil {
 		s.failures.Add(1)
@@ -101,6 +106,7 @@ type frame struct {
 	Here  string // the page's name
 	Staff string // the page of the asker's colleagues
 	Open  []openCase
+	Dials bool // the house has a dialer
 	View  view
 }
 
@@ -111,7 +117,7 @@ type openCase struct {
 }
 
 var shapes = []string{"in", "landing", "calls", "call", "log", "withdraw", "receipt", "me", "house", "problem",
-	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "staff", "cases", "break", "case", "opened", "outbox"}
+	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "staff", "cases", "break", "case", "opened", "outbox", "dial", "offline"}
 
 func loadPages(assets string) (pages, error) {
 	base, err := template.New("layout.html").Funcs(words).ParseFS(files, "pages/layout.html", "pages/parts.html")

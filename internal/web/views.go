@@ -11,6 +11,7 @@ type problemView struct{ Status int }
 type landingView struct{}
 
 type callsView struct {
+	Dials  bool // calls can be made from a page
 	Opened []openedView
 	Days   []dayView
 	More   string // cursor of the next page

@@ -82,6 +82,7 @@ type House struct {
 	Joining
 	Work
 	Tickets Tickets
+	Dialer  Dialer `may:"be missing"` // a house without one has no page to call from
 
 	// Outbox is what a demo would have sent, newest first. Only a demo has it.
 	Outbox func() []Message `may:"be missing"`
@@ -146,6 +147,7 @@ type Site struct {
 	assets  assets
 	table   []row
 	handler http.Handler
+	waits   waits
 	missing []byte // the one page for what is absent and what is withheld
 
 	noSession, malformed, crossOrigin, reports, failures atomic.Int64
@@ -184,6 +186,9 @@ func complete(v reflect.Value) error {
 		f, field := v.Field(i), v.Type().Field(i)
 		if f.Kind() == reflect.Func && f.IsNil() && field.Tag.Get("may") != "be missing" {
 			return fmt.Errorf("the house of web has no %s", field.Name)
+		}
+		if f.Type() == reflect.TypeFor[Dialer]() && f.FieldByName("Dial").IsNil() {
+			continue
 		}
 		if f.Kind() == reflect.Struct {
 			if err := complete(f); err != nil {

@@ -314,14 +314,14 @@ func (s *Site) openedCall(ctx context.Context, a asked) (staffCallView, error) {
 
 // openedLog is the access list of a call as an officer sees it who has an open
 // case about it: what stands in the lists of its parties, each line once.
-func (s *Site) openedLog(ctx context.Context, c Call, objects []string, before int64) ([]audit.Line, error) {
-	var lines []audit.Line
+func (s *Site) openedLog(ctx context.Context, c Call, objects []string, before int64) (lines []audit.Line, more int64, err error) {
 	seen := map[string]bool{}
 	for _, p := range c.Parties {
-		found, err := s.house.About(ctx, p, objects, before, linesOnAPage)
+		found, from, err := s.deeds(ctx, p, objects, before, linesOnAPage)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		more = max(more, from)
 		for _, l := range found {
 			key := fmt.Sprint(l.Entry.AtMillis, l.Entry.Actor, l.Entry.Verb, l.Entry.Object, l.Entry.Detail["from"])
 			if !seen[key] {
@@ -331,7 +331,11 @@ func (s *Site) openedLog(ctx context.Context, c Call, objects []string, before i
 		}
 	}
 	slices.SortStableFunc(lines, func(x, y audit.Line) int { return cmp.Compare(y.Entry.AtMillis, x.Entry.AtMillis) })
-	return lines[:min(len(lines), linesOnAPage)], nil
+	if len(lines) > linesOnAPage {
+		lines = lines[:linesOnAPage]
+		more = lines[linesOnAPage-1].Entry.AtMillis
+	}
+	return lines, more, nil
 }
 
 // revealNumber shows a number to an officer who has an open case about the

@@ -47,9 +47,20 @@ func Whole(t testing.TB) {
 	}
 }
 
+// Microphone gives a browser a microphone that hears a WAV over and over, and
+// people who let every page of theirs use it. Lines between browser and house
+// may run over loopback.
+func Microphone(wav string) []chromedp.ExecAllocatorOption {
+	return []chromedp.ExecAllocatorOption{chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true),
+		chromedp.Flag("use-file-for-fake-audio-capture", wav), Loopback}
+}
+
+// Loopback lets a browser's lines run over loopback.
+var Loopback = chromedp.Flag("allow-loopback-in-peer-connection", true)
+
 // Open starts a browser, or skips the test with a reason. Where CI is true a
 // missing part fails the test instead.
-func Open(t testing.TB) *Browser {
+func Open(t testing.TB, with ...chromedp.ExecAllocatorOption) *Browser {
 	t.Helper()
 	binary := findChromium()
 	if binary == "" {
@@ -60,6 +71,7 @@ func Open(t testing.TB) *Browser {
 		chromedp.ExecPath(binary), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.Flag("mute-audio", true))
+	opts = append(opts, with...)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, stop := chromedp.NewExecAllocator(ctx, opts...)
