@@ -2,14 +2,40 @@
 # Runs the benchmarks beside their peers and prints one table. PostgreSQL runs
 # with fsync on: an entry that is not on the disk is not durable.
 #
-#   scripts/bench.sh                 all rooms
+#   scripts/bench.sh                 all rooms, then calls and set-ups
 #   scripts/bench.sh ./internal/vault/...
+#   scripts/bench.sh calls           bridged calls, sealed, beside rtpengine and the bare system calls
+#   scripts/bench.sh setups          what a call costs besides its sound
+#   scripts/bench.sh soak            calls for SOAK (30m): losses, memory, files, each minute
 #
 # BENCHTIME (1s) is the time of each. On a busy machine compare ratios only.
+# Of calls: BENCH_CALLS ("200 400 800"), BENCH_SECONDS (10), BENCH_PEERS and
+# BENCH_SRTP (no: without), BENCH_RAMP (40 new calls a second), BENCH_SETUPS (400
+# a second), BENCH_QUIET (0: seconds to wait for strangers to leave the machine
+# to us), SOAK_CALLS (875), SOAK_SRTP (yes). YESLINE_BENCH_PROFILE names a file for the house's
+# CPU profile; the number of calls is added to it, and .heap to another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -gt 0 ] || set -- . ./internal/...
+# calls prints the tables of bridged calls.
+calls() {
+	binary=$(mktemp "${TMPDIR:-/tmp}/yesline-calls.XXXXXX")
+	go test -c -o "$binary" ./internal/app
+	status=0
+	(cd internal/app && YESLINE_BENCH="$1" exec "$binary" -test.run '^TestFiguresOfCalls$' -test.timeout 3h) || status=$?
+	rm -f "$binary"
+	return "$status"
+}
+
+case "${1:-}" in
+calls | setups | soak)
+	calls "$*"
+	exit
+	;;
+esac
+
+everything=
+[ $# -gt 0 ] || { everything=yes; set -- . ./internal/...; }
 folder=$(mktemp -d "${TMPDIR:-/tmp}/yesline-bench.XXXXXX")
 nginx=
 finish() {
@@ -87,4 +113,5 @@ BEGIN {
 	printf "%-12s %-28s %12s %12s %12s  %-10s%s\n", room, name, time(ns), many(1e9 / ns), mb, bar[name], also
 }
 ' "$folder/out"
+[ -z "$everything" ] || calls "calls setups" || failed=yes
 [ -z "$failed" ] || { echo "some did not run:" >&2; grep -vE '^(Benchmark|goos|goarch|cpu|pkg|PASS|ok|\?)' "$folder/out" >&2; exit 1; }

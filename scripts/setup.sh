@@ -10,6 +10,7 @@ baresip:baresip-core
 sipp:sip-tester
 chromium:chromium
 ip:iproute2
+opusinfo:opus-tools
 "
 missing=
 for peer in $peers; do

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -81,6 +84,24 @@ func serve(ctx context.Context, cfg app.Config, report *slog.Logger) (err error)
 		fmt.Printf("\nThis house is empty. Its first operator signs in here, once, within a day:\n  %s\n\n", link)
 	}
 	<-ctx.Done()
+	drain(a, report)
 	report.Info("closing: calls are ended, what they recorded is sealed")
 	return nil
+}
+
+// drain lets the calls that go on come to their end while new ones are turned
+// away; another signal, or the configured time, ends the wait.
+func drain(a *app.App, report *slog.Logger) {
+	limit := time.Duration(a.Config.Drain) * time.Second
+	if limit == 0 || a.Capture.Going() == 0 {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	report.Info("draining: no new calls; another signal ends those that go on", "calls", a.Capture.Going(), "at_most_seconds", a.Config.Drain)
+	if left := a.Drain(ctx); left > 0 {
+		report.Warn("calls are ended that had not come to their end", "calls", left)
+	}
 }

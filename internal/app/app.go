@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +20,10 @@ import (
 	"yesline/internal/access"
 	"yesline/internal/audit"
 	"yesline/internal/capture"
+	"yesline/internal/capture/media"
 	"yesline/internal/capture/sip"
+	"yesline/internal/capture/tolls"
+	"yesline/internal/capture/webrtc"
 	"yesline/internal/consent"
 	"yesline/internal/db"
 	"yesline/internal/keys"
@@ -62,8 +64,13 @@ type App struct {
 	Player   *playback.Player
 	Tickets  *playback.Tickets
 	Site     *web.Site
-	Phones   *sip.Door // nil without a trunk
+	Plane    *media.Plane
+	Tolls    *tolls.Tolls
+	Phones   *sip.Door    // nil without a trunk
+	Browsers *webrtc.Door // nil where none may call
 
+	talking  sync.WaitGroup  // calls that a page began
+	calling  context.Context // of all of them
 	lock     *os.File
 	reserve  *reserve
 	undo     []func() // what New and Start took, given back in reverse by Close
@@ -229,10 +236,8 @@ func (a *App) openVault(ctx context.Context) error {
 }
 
 func (a *App) openDoors(ctx context.Context) (err error) {
-	if a.Config.Trunk.Address != "" {
-		if err := a.openPhones(); err != nil {
-			return err
-		}
+	if err := a.openTelephones(ctx); err != nil {
+		return err
 	}
 	answers, err := web.OpenAnswers(ctx, a.ContentDB)
 	if err != nil {
@@ -243,38 +248,6 @@ func (a *App) openDoors(ctx context.Context) (err error) {
 		return err
 	}
 	a.Site, err = web.New(a.house(answers, yesline.NewSecret(cursors)))
-	return err
-}
-
-func (a *App) openPhones() error {
-	cfg := a.Config
-	listen, err := netip.ParseAddrPort(cfg.SIP)
-	if err != nil {
-		return fmt.Errorf("sip: an address and a port, like 127.0.0.1:5060: %w", yesline.Invalid)
-	}
-	trunk, err := netip.ParseAddrPort(cfg.Trunk.Address)
-	if err != nil {
-		return fmt.Errorf("trunk.address: an address and a port, like 192.0.2.1:5060: %w", yesline.Invalid)
-	}
-	media, err := netip.ParseAddr(cfg.Media.IP)
-	if err != nil {
-		return fmt.Errorf("media.ip: an address: %w", yesline.Invalid)
-	}
-	var sources []netip.Prefix
-	for _, s := range cfg.Trunk.Sources {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			one, oneErr := netip.ParseAddr(s)
-			if oneErr != nil {
-				return fmt.Errorf("trunk.sources: addresses or prefixes: %w", yesline.Invalid)
-			}
-			p = netip.PrefixFrom(one, one.BitLen())
-		}
-		sources = append(sources, p)
-	}
-	a.Phones, err = sip.New(sip.Config{Listen: listen, MediaIP: media, MediaFrom: uint16(cfg.Media.FromPort), MediaTo: uint16(cfg.Media.ToPort),
-		Trunk: trunk, TrunkFrom: sources, CallerID: cfg.Trunk.CallerID, Emergency: cfg.Urgent.Numbers, NoEmergency: !cfg.Urgent.Carried,
-		MaxCalls: cfg.Calls.Most, MaxLength: time.Duration(cfg.Calls.MaxSeconds) * time.Second, Report: a.Report}, a.Sessions, a.Capture)
 	return err
 }
 
@@ -356,11 +329,8 @@ func (a *App) Start(ctx context.Context) error {
 		a.note(a.Jobs.Stop(ctx))
 	})
 	a.sweepEveryMinute()
-	if a.Phones != nil {
-		if err := a.Phones.Start(ctx); err != nil {
-			return err
-		}
-		a.later(func() { a.note(a.Phones.Close()) })
+	if err := a.startTelephones(ctx); err != nil {
+		return err
 	}
 	if err := a.openPages(); err != nil {
 		return err
@@ -383,7 +353,7 @@ func (a *App) sweepEveryMinute() {
 				return
 			case <-tick.C:
 			}
-			if err := errors.Join(a.People.Sweep(ctx), a.Outbox.Sweep(ctx)); err != nil && ctx.Err() == nil {
+			if err := errors.Join(a.People.Sweep(ctx), a.Outbox.Sweep(ctx), a.Consent.Sweep(ctx)); err != nil && ctx.Err() == nil {
 				a.Report.Error("sweeping what has ended", "error", err)
 			}
 		}

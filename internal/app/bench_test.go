@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,7 +24,6 @@ import (
 	"yesline/internal/app"
 	"yesline/internal/audio"
 	"yesline/internal/consent"
-	"yesline/internal/phone"
 	"yesline/internal/playback"
 	"yesline/internal/session"
 	"yesline/internal/vault"
@@ -38,28 +36,23 @@ const measured = "YESLINE_BENCH_HOUSE"
 
 // offer is what the measured house tells those who measure it.
 type offer struct {
-	URL, Track, Cookie, Ticket, SIP string
-	Phones                          []account
+	URL, Track, Cookie, Ticket string
 }
-
-type account struct{ User, Password string }
 
 const (
 	benchSeconds = 600 // length of the recording that is served
-	benchCalls   = 40
+	benchPeople  = 2
 	benchAgent   = "bench"
 )
 
 // TestHouseToMeasure is no test: it serves until its standard input ends.
 func TestHouseToMeasure(t *testing.T) {
-	trunk := os.Getenv(measured)
-	if trunk == "" {
+	if os.Getenv(measured) == "" {
 		t.Skip("it is started by the benchmarks")
 	}
 	ctx := t.Context()
 	cfg := app.Defaults()
-	cfg.Data, cfg.HTTP, cfg.SIP = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Trunk = app.Trunk{Address: trunk, CallerID: "+12025550100"}
+	cfg.Data, cfg.HTTP = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0"
 	a, err := app.New(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -72,20 +65,15 @@ func TestHouseToMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := offer{URL: "http://" + a.PagesAddress(), SIP: a.Phones.Address().String()}
+	o := offer{URL: "http://" + a.PagesAddress()}
 	var people []yesline.PersonID
-	for i := range benchCalls {
+	for i := range benchPeople {
 		number, _ := yesline.NewPhone(fmt.Sprintf("+1202555%04d", i))
 		person, err := a.People.Meet(ctx, program, number)
 		if err != nil {
 			t.Fatal(err)
 		}
 		people = append(people, person)
-		_, user, password, err := a.Sessions.AddDevice(ctx, program, person, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Phones = append(o.Phones, account{user, string(password.Bytes())})
 	}
 	o.Track = string(seal(t, a, program, people[0], people[1]))
 	token, err := a.Sessions.LinkFor(ctx, program, people[0])
@@ -155,14 +143,14 @@ func seal(t *testing.T, a *app.App, program yesline.ProgramID, owner, other yesl
 }
 
 // measuredHouse starts the house and gives its offer and its process.
-func measuredHouse(b *testing.B, trunk string) (offer, int) {
+func measuredHouse(b *testing.B) (offer, int) {
 	b.Helper()
 	args := []string{"-test.run=^TestHouseToMeasure$", "-test.v"}
 	if profile := os.Getenv("YESLINE_BENCH_PROFILE"); profile != "" { // a file for the house's CPU profile
 		args = append(args, "-test.cpuprofile="+profile)
 	}
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), measured+"="+trunk, "GOMAXPROCS=2")
+	cmd.Env = append(os.Environ(), measured+"=yes", "GOMAXPROCS=2")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -194,15 +182,18 @@ func measuredHouse(b *testing.B, trunk string) (offer, int) {
 	return offer{}, 0
 }
 
-// cpuTime is the processor time that a process has used, in steps of 10 ms.
-func cpuTime(b *testing.B, pid int) time.Duration {
-	b.Helper()
+// cpuOf is the processor time that a process has used, in steps of 10 ms; 0
+// where the system does not say.
+func cpuOf(pid int) time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		b.Fatal(err)
+		return 0
 	}
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return time.Duration(user+system) * 10 * time.Millisecond
@@ -211,7 +202,7 @@ func cpuTime(b *testing.B, pid int) time.Duration {
 // A 64 KiB range of a ten-minute recording through session, gate, durable
 // entry, checking against the log and decryption, by 16 clients at once.
 func BenchmarkRange64KiB(b *testing.B) {
-	o, pid := measuredHouse(b, "127.0.0.1:9")
+	o, pid := measuredHouse(b)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	const window, clients = 64 << 10, 16
 	get := func(n int64, ticket *string) error {
@@ -243,7 +234,7 @@ func BenchmarkRange64KiB(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.SetBytes(window)
-	before := cpuTime(b, pid)
+	before := cpuOf(pid)
 	b.ResetTimer()
 	var running sync.WaitGroup
 	next := make(chan int64, clients)
@@ -266,7 +257,7 @@ func BenchmarkRange64KiB(b *testing.B) {
 	close(next)
 	running.Wait()
 	b.StopTimer()
-	b.ReportMetric(float64((cpuTime(b, pid)-before).Microseconds())/float64(b.N), "server-cpu-us/op")
+	b.ReportMetric(float64((cpuOf(pid)-before).Microseconds())/float64(b.N), "server-cpu-us/op")
 	b.ReportMetric(percentile(waits, 0.99), "p99-ms")
 }
 
@@ -321,76 +312,4 @@ func BenchmarkStart(b *testing.B) {
 		}
 		b.StartTimer()
 	}
-}
-
-// Live calls that everybody agreed to: bridged, both voices sealed. One
-// operation is ten seconds of all of them.
-func BenchmarkLiveCalls(b *testing.B) {
-	trunk, err := phone.NewTrunk("127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(trunk.Close)
-	o, pid := measuredHouse(b, trunk.Address())
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	var ends sync.WaitGroup
-	var mu sync.Mutex
-	var calls []*phone.Call
-	talk := bytes.Repeat(audio.PCMU.Encode(nil, audio.Tone(300, 1000, 9000)), 120)
-	side := func(c *phone.Call, err error) {
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		mu.Lock()
-		calls = append(calls, c)
-		mu.Unlock()
-		for range 8 { // a 1 counts only after the question; pressing again does no harm
-			time.Sleep(3 * time.Second)
-			c.Press(ctx, "1")
-		}
-		c.Say(talk)
-	}
-	for i, acc := range o.Phones {
-		callee, err := phone.New(phone.Config{Listen: "127.0.0.1:0"})
-		if err != nil {
-			b.Fatal(err)
-		}
-		caller, err := phone.New(phone.Config{Listen: "127.0.0.1:0", User: acc.User, Password: acc.Password})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(callee.Close)
-		b.Cleanup(caller.Close)
-		number := fmt.Sprintf("+1303555%04d", i)
-		trunk.Connect(number, callee)
-		ends.Go(func() { side(callee.Answer(ctx)) })
-		ends.Go(func() { side(caller.Call(ctx, o.SIP, number)) })
-		time.Sleep(100 * time.Millisecond)
-	}
-	ends.Wait()
-	if b.Failed() {
-		return
-	}
-	const span = 10 * time.Second
-	heard := func() (n int) {
-		for _, c := range calls {
-			n += len(c.Heard())
-		}
-		return n
-	}
-	b.ResetTimer()
-	var used time.Duration
-	packets := 0
-	for b.Loop() {
-		before, had := cpuTime(b, pid), heard()
-		time.Sleep(span)
-		used += cpuTime(b, pid) - before
-		packets += (heard() - had) / (audio.Rate / 50)
-	}
-	b.StopTimer()
-	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(packets), "cpu-us/packet")
-	b.ReportMetric(float64(benchCalls)*float64(span)*float64(b.N)/float64(used), "calls/core")
-	b.ReportMetric(float64(packets)/float64(b.N)/float64(2*benchCalls*50*10)*100, "%-heard")
 }

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
 	"yesline"
+	"yesline/internal/capture/tolls"
 	"yesline/internal/notify/desk"
 )
 
@@ -36,18 +39,25 @@ type Config struct {
 	Pages Pages  `toml:"pages"` // limits of connections
 	SMS   SMS    `toml:"sms"`   // how codes reach people
 
-	SIP      string    `toml:"sip"`   // where phones and the trunk reach us, UDP: "127.0.0.1:5060"
-	Realm    string    `toml:"realm"` // of SIP passwords; changing it ends all devices
-	Media    Media     `toml:"media"` // RTP
-	Trunk    Trunk     `toml:"trunk"` // the way to other telephones
-	Calls    Calls     `toml:"calls"` // limits
+	SIP      string    `toml:"sip"`     // where phones and the trunk reach us, UDP: "127.0.0.1:5060"
+	SIPTCP   SIPTCP    `toml:"sip_tcp"` // and by TCP
+	SIPTLS   SIPTLS    `toml:"sip_tls"` // and by TLS
+	Realm    string    `toml:"realm"`   // of SIP passwords; changing it ends all devices
+	Media    Media     `toml:"media"`   // RTP
+	WebRTC   WebRTC    `toml:"webrtc"`  // calls from browsers
+	Trunk    Trunk     `toml:"trunk"`   // the way to other telephones
+	Tolls    Tolls     `toml:"tolls"`   // which numbers, how often, and for how much
+	Calls    Calls     `toml:"calls"`   // limits
 	Urgent   Emergency `toml:"emergency"`
-	Program  Program   `toml:"program"`  // made when the house is empty
-	Insecure bool      `toml:"insecure"` // plain HTTP, SIP and RTP beyond loopback, knowingly
+	Program  Program   `toml:"program"`       // made when the house is empty
+	Insecure bool      `toml:"insecure"`      // plain HTTP, SIP and RTP beyond loopback, knowingly
+	Drain    int       `toml:"drain_seconds"` // that calls have to end when serve is told to stop
 
 	// Desk is where a demo's codes go, for its outbox page. Nothing outside the
 	// program can set it.
 	Desk *desk.Desk `toml:"-"`
+
+	Stage Stage `toml:"-"` // of a demo
 }
 
 // TLS names the files of a certificate and its key, both PEM. They are read
@@ -89,18 +99,83 @@ type SMS struct {
 	PerDay     int    `toml:"per_day"`     // messages of one program
 }
 
+// SIPTCP is SIP by TCP, in clear.
+type SIPTCP struct {
+	Listen string `toml:"listen"` // "127.0.0.1:5060"; "" for none
+}
+
+// SIPTLS is SIP by TLS (RFC 3261, 26.2).
+type SIPTLS struct {
+	Listen      string `toml:"listen"`      // "192.0.2.1:5061"; "" for none
+	Certificate string `toml:"certificate"` // PEM; default that of the pages
+	Key         string `toml:"key"`
+	ClientCA    string `toml:"client_ca"` // PEM: what phones and trunk must show a certificate of; "" for none
+}
+
 // Media is where sound is received: an address and a range of UDP ports.
 type Media struct {
-	IP       string `toml:"ip"`
-	FromPort int    `toml:"from_port"`
-	ToPort   int    `toml:"to_port"`
+	IP        string `toml:"ip"`
+	FromPort  int    `toml:"from_port"`
+	ToPort    int    `toml:"to_port"`
+	Encrypted bool   `toml:"encrypted"` // calls whose sound would travel in clear are refused, on both sides
+}
+
+// WebRTC is how browsers bring the sound of their calls. It is always
+// encrypted (DTLS-SRTP).
+type WebRTC struct {
+	UDP       string   `toml:"udp"`        // one port for all: "127.0.0.1:0"; "" for no calls from browsers
+	TCP       string   `toml:"tcp"`        // ICE by TCP (RFC 6544); "" for none
+	Public    []string `toml:"public"`     // the addresses that browsers reach these ports by, where they are others
+	RelayOnly bool     `toml:"relay_only"` // by TURN alone
+	MaxPeers  int      `toml:"max_peers"`  // browsers in calls at once
+	TURN      TURN     `toml:"turn"`
+}
+
+// TURN is a relay (RFC 8656) that makes passwords from a secret that it shares
+// with us, as coturn does with use-auth-secret.
+type TURN struct {
+	URLs       []string `toml:"urls"` // "turns:turn.example.org:5349?transport=tcp"
+	SecretFile string   `toml:"secret_file"`
 }
 
 // Trunk is the carrier or gateway that reaches other telephones.
 type Trunk struct {
-	Address  string   `toml:"address"`   // host:port, UDP; "" for none
-	CallerID string   `toml:"caller_id"` // number shown to the callee, E.164
-	Sources  []string `toml:"sources"`   // addresses it may answer from; default its own
+	Address   string   `toml:"address"`    // host:port; "" for none
+	Transport string   `toml:"transport"`  // "udp" (default), "tcp" or "tls"
+	CallerID  string   `toml:"caller_id"`  // number shown to the callee, E.164
+	CallerIDs []string `toml:"caller_ids"` // more of them: what callers may choose from
+	Sources   []string `toml:"sources"`    // addresses it may answer from; default its own
+	Program   string   `toml:"program"`    // whose calls come in by it: prg_...; default the first
+
+	// For a trunk that wants a password, or to be registered with.
+	User       string `toml:"user"`
+	SecretFile string `toml:"secret_file"`
+	Register   bool   `toml:"register"`
+	Domain     string `toml:"domain"` // of user and registrar; default the host of address
+
+	// For transport "tls".
+	Name        string `toml:"name"`        // that its certificate must be for; default the host of address
+	CA          string `toml:"ca"`          // PEM: what its certificate hangs on; default this machine's
+	Certificate string `toml:"certificate"` // PEM: ours, where it wants one
+	Key         string `toml:"key"`
+	SRTP        string `toml:"srtp"` // "" in clear, or "sdes" (RFC 4568)
+}
+
+// Tolls are what calls by the trunk may be: to which numbers, how often, how
+// long, and for how much. Amounts are in dollars; a day begins at midnight, UTC.
+type Tolls struct {
+	International []string           `toml:"international"`   // countries besides the program's own: ["CA", "GB"]
+	Premium       bool               `toml:"premium"`         // premium and shared-cost numbers of the program's country
+	Never         []string           `toml:"never"`           // prefixes: ["+4470"]
+	PerMinute     map[string]float64 `toml:"per_minute_usd"`  // by country; "default" for all others, "premium" for those
+	Day           float64            `toml:"day_usd"`         // of a program
+	AccountDay    float64            `toml:"account_day_usd"` // of a person
+	TrunkDay      float64            `toml:"trunk_day_usd"`
+	AccountCalls  int                `toml:"account_calls"`      // at once
+	TrunkCalls    int                `toml:"trunk_calls"`        // at once; 0: calls.most
+	AccountPace   int                `toml:"account_per_minute"` // calls placed
+	TrunkPace     int                `toml:"trunk_per_minute"`
+	MaxSeconds    int                `toml:"max_seconds"` // of one call by the trunk
 }
 
 // Calls are limits.
@@ -127,10 +202,15 @@ type Program struct {
 func Defaults() Config {
 	return Config{
 		Data: "yesline-data", HTTP: "127.0.0.1:8080", URL: "http://localhost:8080", SIP: "127.0.0.1:5060", Realm: "yesline",
-		Proxy:   Proxy{Header: byXForwardedFor},
-		Pages:   Pages{Connections: 4096, PerAddress: 256},
-		SMS:     SMS{PerDay: 1000},
-		Media:   Media{IP: "127.0.0.1", FromPort: 30000, ToPort: 39999},
+		Proxy:  Proxy{Header: byXForwardedFor},
+		Pages:  Pages{Connections: 4096, PerAddress: 256},
+		SMS:    SMS{PerDay: 1000},
+		Media:  Media{IP: "127.0.0.1", FromPort: 30000, ToPort: 39999},
+		WebRTC: WebRTC{UDP: "127.0.0.1:0", MaxPeers: 500},
+		Trunk:  Trunk{Transport: "udp"},
+		Tolls: Tolls{PerMinute: map[string]float64{defaultPrice: 0.05}, Day: 100, AccountDay: 10, TrunkDay: 200,
+			AccountCalls: 4, AccountPace: 10, TrunkPace: 600, MaxSeconds: 3600},
+		Drain:   60,
 		Calls:   Calls{Most: 500, MaxSeconds: 4 * 3600},
 		Urgent:  Emergency{Numbers: []string{"911", "112", "999", "000", "110", "119", "08"}},
 		Program: Program{Name: "Yesline", Country: "US"},
@@ -193,6 +273,15 @@ func (c *Config) complete() {
 	}
 	c.URL = strings.TrimRight(c.URL, "/")
 	c.Proxy.Header = strings.ToLower(c.Proxy.Header)
+	if c.SIPTLS.Certificate == "" && c.SIPTLS.Key == "" {
+		c.SIPTLS.Certificate, c.SIPTLS.Key = c.TLS.Certificate, c.TLS.Key
+	}
+	if c.Trunk.Transport == "" {
+		c.Trunk.Transport = "udp"
+	}
+	if c.Tolls.TrunkCalls == 0 {
+		c.Tolls.TrunkCalls = c.Calls.Most
+	}
 }
 
 // byTLS reports whether the pages end TLS themselves.
@@ -211,9 +300,72 @@ func (c Config) Host() string {
 // Secret reads what requests to the provider are signed with: the file's text
 // without the ends of lines after it.
 func (s SMS) Secret() (yesline.Secret, error) {
-	data, err := readSmall("sms.secret_file", s.SecretFile, othersMay)
+	return readSecret("sms.secret_file", s.SecretFile)
+}
+
+// Secret reads the password that the trunk knows us by; without a file it is
+// empty.
+func (t Trunk) Secret() (yesline.Secret, error) {
+	if t.SecretFile == "" {
+		return yesline.Secret{}, nil
+	}
+	return readSecret("trunk.secret_file", t.SecretFile)
+}
+
+// Secret reads what passwords of the relay are made from.
+func (t TURN) Secret() (yesline.Secret, error) {
+	return readSecret("webrtc.turn.secret_file", t.SecretFile)
+}
+
+func readSecret(about, path string) (yesline.Secret, error) {
+	data, err := readSmall(about, path, othersMay)
 	if err != nil {
 		return yesline.Secret{}, err
 	}
 	return yesline.NewSecret(bytes.TrimRight(data, "\r\n")), nil
 }
+
+// Shown are the numbers that callees may be shown, caller_id first.
+func (t Trunk) Shown() (all []yesline.Phone, err error) {
+	for i, s := range append([]string{t.CallerID}, t.CallerIDs...) {
+		if i == 0 && s == "" {
+			continue
+		}
+		number, err := yesline.NewPhone(s)
+		if err != nil {
+			return nil, fmt.Errorf("trunk.caller_ids: %w", err)
+		}
+		all = append(all, number)
+	}
+	return all, nil
+}
+
+const (
+	defaultPrice = "default" // of countries without one
+	premiumPrice = "premium"
+	microsUSD    = 1_000_000
+)
+
+// TollRules are the settings of [tolls] and the trunk's caller ids as the room
+// of tolls wants them.
+func (c Config) TollRules() (tolls.Rules, error) {
+	t := c.Tolls
+	shown, err := c.Trunk.Shown()
+	if err != nil {
+		return tolls.Rules{}, err
+	}
+	r := tolls.Rules{International: t.International, Premium: t.Premium, Never: t.Never, PerMinute: map[string]int64{},
+		DayMicros: micros(t.Day), AccountDayMicros: micros(t.AccountDay), TrunkDayMicros: micros(t.TrunkDay),
+		Calls: tolls.Limit{Account: t.AccountCalls, Trunk: t.TrunkCalls}, PerMinuteCalls: tolls.Limit{Account: t.AccountPace, Trunk: t.TrunkPace},
+		MaxLength: time.Duration(min(t.MaxSeconds, c.Calls.MaxSeconds)) * time.Second, CallerIDs: shown}
+	for region, usd := range t.PerMinute {
+		if region == defaultPrice {
+			region = ""
+		}
+		r.PerMinute[region] = micros(usd)
+	}
+	return r, nil
+}
+
+// micros rounds up: what is a fraction of a millionth still costs.
+func micros(usd float64) int64 { return int64(math.Ceil(usd*microsUSD - 1e-6)) }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"yesline"
+	"yesline/internal/capture/tolls"
 )
 
 // Level is how bad a Finding is.
@@ -49,6 +50,7 @@ func (c *Config) Check() error {
 	l := findings(c.settings())
 	c.lookAtCertificate(&l)
 	c.lookAtSecret(&l)
+	c.lookAtSignalling(&l)
 	var errs []error
 	for _, f := range l {
 		if f.Level == Refuse {
@@ -64,7 +66,7 @@ func (c *Config) Check() error {
 // settings are the findings that need no look at a disk.
 func (c Config) settings() []Finding {
 	var l findings
-	for _, check := range []func(*findings){c.checkPages, c.checkTLS, c.checkACME, c.checkProxy, c.checkPhones, c.checkCalls, c.checkSMS, c.checkStores} {
+	for _, check := range []func(*findings){c.checkPages, c.checkTLS, c.checkACME, c.checkProxy, c.checkPhones, c.checkBrowsers, c.checkTrunk, c.checkTolls, c.checkCalls, c.checkSMS, c.checkStores} {
 		check(&l)
 	}
 	return l
@@ -183,14 +185,177 @@ func (c Config) checkPhones(l *findings) {
 	} else if !loopback(c.SIP) {
 		c.plainly(l, "sip", "listens beyond this machine without TLS")
 	}
+	if c.SIPTCP.Listen != "" && !isAddress(c.SIPTCP.Listen) {
+		l.refuse("sip_tcp.listen", "is not an address and a port", "write it like 127.0.0.1:5060")
+	} else if c.SIPTCP.Listen != "" && !loopback(c.SIPTCP.Listen) {
+		c.plainly(l, "sip_tcp.listen", "listens beyond this machine without TLS")
+	}
+	c.checkSIPTLS(l)
 	if ip, err := netip.ParseAddr(c.Media.IP); err != nil {
 		l.refuse("media.ip", "is not an address", "write it like 127.0.0.1")
-	} else if !ip.IsLoopback() {
+	} else if !ip.IsLoopback() && !c.Media.Encrypted {
 		c.plainly(l, "media.ip", "receives unencrypted sound beyond this machine")
 	}
 	if c.Media.FromPort < 1024 || c.Media.ToPort > 65535 || c.Media.ToPort-c.Media.FromPort < 4 {
 		l.refuse("media", "has a range of ports that cannot be used", "from_port to to_port lie in 1024 to 65535 and hold at least 5 ports")
 	}
+}
+
+func (c Config) checkSIPTLS(l *findings) {
+	s := c.SIPTLS
+	if s.Listen == "" {
+		return // the files may be the pages'
+	}
+	if !isAddress(s.Listen) {
+		l.refuse("sip_tls.listen", "is not an address and a port", "write it like 192.0.2.1:5061")
+	}
+	switch {
+	case (s.Certificate == "") != (s.Key == ""):
+		l.refuse("sip_tls", "names one file of two", "give certificate and key, or neither for those of the pages")
+	case s.Certificate == "" && !c.byTLS():
+		l.refuse("sip_tls", "has no certificate, and the pages have none", "give certificate and key here, or in [tls]")
+	}
+}
+
+const (
+	peersMost   = 10_000
+	relaysMost  = 8
+	publicsMost = 8
+)
+
+func (c Config) checkBrowsers(l *findings) {
+	w := c.WebRTC
+	if w.UDP == "" {
+		if w.TCP != "" || len(w.Public) > 0 || w.RelayOnly || len(w.TURN.URLs) > 0 || w.TURN.SecretFile != "" {
+			l.refuse("webrtc.udp", "is empty, and the rest of [webrtc] is set", "name an address and a port, or take the rest away")
+		}
+		return
+	}
+	beyond := len(w.Public) > 0
+	for _, s := range []struct{ about, address string }{{"webrtc.udp", w.UDP}, {"webrtc.tcp", w.TCP}} {
+		if s.address == "" && s.about == "webrtc.tcp" {
+			continue
+		}
+		at, err := netip.ParseAddrPort(s.address)
+		switch {
+		case err != nil:
+			l.refuse(s.about, "is not an address and a port", "write it like 127.0.0.1:0 or 192.0.2.1:3478")
+		case at.Addr().IsUnspecified() && len(w.Public) == 0:
+			l.refuse(s.about, "listens on all addresses, and browsers are told none", "name one address, or those that browsers use in webrtc.public")
+		}
+		beyond = beyond || err == nil && !at.Addr().IsLoopback()
+	}
+	c.checkPublic(l)
+	c.checkRelay(l)
+	if w.MaxPeers < 1 || w.MaxPeers > peersMost {
+		l.refuse("webrtc.max_peers", "is a limit that cannot be meant", "it is 1 to 10000")
+	}
+	switch elsewhere := !isLoopback(c.Host()); {
+	case elsewhere && !beyond && !w.RelayOnly:
+		l.note("webrtc.udp", "is on loopback: only browsers on this machine can call", "name an address that people elsewhere reach, like 192.0.2.1:3478")
+	case elsewhere && w.TCP == "" && len(w.TURN.URLs) == 0:
+		l.note("webrtc", "has neither tcp nor a relay: browsers in networks without UDP cannot call", "set webrtc.tcp, or name a relay in [webrtc.turn]")
+	}
+}
+
+func (c Config) checkPublic(l *findings) {
+	if len(c.WebRTC.Public) > publicsMost {
+		l.refuse("webrtc.public", "is too long", "name at most 8 addresses")
+		return
+	}
+	for _, s := range c.WebRTC.Public {
+		switch a, err := netip.ParseAddr(s); {
+		case err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "":
+			l.refuse("webrtc.public", "has something that is not an address browsers can send to", "write them like 192.0.2.1")
+		case a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast():
+			l.note("webrtc.public", "names an address that is not public", "that is right inside one network only")
+		}
+	}
+}
+
+var relayAddress = regexp.MustCompile(`^turns?:[A-Za-z0-9._:\[\]-]{1,253}(\?transport=(udp|tcp))?$`)
+
+func (c Config) checkRelay(l *findings) {
+	w := c.WebRTC
+	if w.RelayOnly && len(w.TURN.URLs) == 0 {
+		l.refuse("webrtc.relay_only", "is set and there is no relay", "name it in [webrtc.turn], or take relay_only away")
+	}
+	if len(w.TURN.URLs) > relaysMost {
+		l.refuse("webrtc.turn.urls", "is too long", "name at most 8")
+		return
+	}
+	for _, u := range w.TURN.URLs {
+		if !relayAddress.MatchString(u) {
+			l.refuse("webrtc.turn.urls", "has something that is no relay", "write them like turns:turn.example.org:5349?transport=tcp; stun: is not needed")
+		}
+	}
+	if (len(w.TURN.URLs) > 0) != (w.TURN.SecretFile != "") {
+		l.refuse("webrtc.turn", "needs urls and secret_file, both", "name a file of mode 0600 with the secret that the relay shares with us (coturn: static-auth-secret)")
+	}
+}
+
+const (
+	byUDP   = "udp"
+	byTCP   = "tcp"
+	bySIPS  = "tls"
+	sdes    = "sdes"
+	idsMost = 500
+)
+
+func (c Config) checkTrunk(l *findings) {
+	t := c.Trunk
+	c.checkSources(l)
+	if t.Transport != "" && t.Transport != byUDP && t.Transport != byTCP && t.Transport != bySIPS {
+		l.refuse("trunk.transport", "is not known", `write "udp", "tcp" or "tls"`)
+	}
+	if t.SRTP != "" && t.SRTP != sdes {
+		l.refuse("trunk.srtp", "is not known", `write "sdes", or nothing for sound in clear`)
+	}
+	if t.SRTP == sdes && t.Transport != bySIPS {
+		l.refuse("trunk.srtp", "sends the keys of the sound with the signalling, which travels in clear", `set trunk.transport = "tls"`)
+	}
+	if t.Transport != bySIPS && (t.Name != "" || t.CA != "" || t.Certificate != "" || t.Key != "") {
+		l.refuse("trunk", "has name, ca, certificate or key, which are for TLS", `set trunk.transport = "tls", or take them away`)
+	}
+	if (t.Certificate == "") != (t.Key == "") {
+		l.refuse("trunk", "names one file of two", "give certificate and key")
+	}
+	if (t.User == "") != (t.SecretFile == "") || t.Register && t.User == "" {
+		l.refuse("trunk.user", "needs secret_file, register needs both, and secret_file a user", "give the user, and a file of mode 0600 with the password")
+	}
+	if t.Program != "" && !yesline.IsID("prg", t.Program) {
+		l.refuse("trunk.program", "is not the name of a program", "write it like prg_..., as the page of programs shows it")
+	}
+	if shown, err := t.Shown(); err != nil || len(shown) > idsMost {
+		l.refuse("trunk.caller_ids", "has something that is no caller id, or too many", "write numbers with + and country code, like +18165550100")
+	}
+	if t.Address != "" {
+		c.checkTrunkAddress(l)
+	}
+}
+
+func (c Config) checkTrunkAddress(l *findings) {
+	t := c.Trunk
+	host, p, err := net.SplitHostPort(t.Address)
+	switch {
+	case err != nil || !isAddress(t.Address) || p == "0" || !isHost(host):
+		l.refuse("trunk.address", "is not an address and a port", "write it like 192.0.2.10:5060")
+		return
+	case !isIP(host) && t.Transport != bySIPS:
+		l.refuse("trunk.address", "is a name, and without TLS whoever answers for the name is the trunk", `write the carrier's address, or set trunk.transport = "tls"`)
+	case !isLoopback(host) && t.Transport != bySIPS:
+		c.plainly(l, "trunk.transport", "leads beyond this machine without TLS: who is called, and what is said, travel in clear")
+	case !isLoopback(host) && t.SRTP == "" && c.Media.Encrypted:
+		l.refuse("trunk.srtp", "is empty, and media.encrypted refuses sound in clear: no call could be made", `set trunk.srtp = "sdes"`)
+	case !isLoopback(host) && t.SRTP == "":
+		c.plainly(l, "trunk.srtp", "is empty: the sound travels in clear beyond this machine")
+	}
+	if t.CallerID == "" && len(t.CallerIDs) == 0 {
+		l.refuse("trunk.caller_id", "is empty", "write a number that your carrier gave you: carriers refuse calls from none")
+	}
+}
+
+func (c Config) checkSources(l *findings) {
 	if len(c.Trunk.Sources) > proxiesMost {
 		l.refuse("trunk.sources", "is too long", "name prefixes instead of addresses")
 		return
@@ -204,6 +369,81 @@ func (c Config) checkPhones(l *findings) {
 		}
 	}
 }
+
+const (
+	manyCountries = 40
+	priceMost     = 100       // dollars a minute
+	dayMost       = 1_000_000 // dollars
+	paceMost      = 1_000_000
+)
+
+var prefixForm = regexp.MustCompile(`^\+[1-9][0-9]{0,14}$`)
+
+func (c Config) checkTolls(l *findings) {
+	t := c.Tolls
+	c.checkPrices(l)
+	for _, m := range []struct {
+		about  string
+		amount float64
+	}{{"tolls.day_usd", t.Day}, {"tolls.account_day_usd", t.AccountDay}, {"tolls.trunk_day_usd", t.TrunkDay}} {
+		if !(m.amount >= 0 && m.amount <= dayMost) { // so that what is no number is refused too
+			l.refuse(m.about, "is an amount that cannot be meant", "write dollars a day, like 100.0")
+		} else if m.amount == 0 {
+			l.note(m.about, "is 0: no call that costs anything is placed", "write dollars a day")
+		}
+	}
+	for _, n := range []struct {
+		about string
+		limit int
+	}{{"tolls.account_calls", t.AccountCalls}, {"tolls.trunk_calls", t.TrunkCalls}, {"tolls.account_per_minute", t.AccountPace}, {"tolls.trunk_per_minute", t.TrunkPace}} {
+		if n.limit < 1 || n.limit > paceMost {
+			l.refuse(n.about, "is a limit that cannot be meant", "it is 1 to 1000000")
+		}
+	}
+	if t.MaxSeconds < 1 || t.MaxSeconds > 4*3600 {
+		l.refuse("tolls.max_seconds", "is a length that cannot be meant", "it is 1 to 14400")
+	}
+	if t.AccountDay > t.TrunkDay || t.AccountDay > t.Day {
+		l.warn("tolls.account_day_usd", "lets one person spend the day's money of all", "set it well below day_usd and trunk_day_usd")
+	}
+	if c.Drain < 0 || c.Drain > 4*3600 {
+		l.refuse("drain_seconds", "is a time that cannot be meant", "it is 0 to 14400")
+	}
+}
+
+func (c Config) checkPrices(l *findings) {
+	t := c.Tolls
+	for _, prefix := range t.Never {
+		if !prefixForm.MatchString(prefix) {
+			l.refuse("tolls.never", "has something that is no prefix", `write them like "+4470"`)
+		}
+	}
+	for region, usd := range t.PerMinute {
+		if region != defaultPrice && region != premiumPrice && !isCountry(region) {
+			l.refuse("tolls.per_minute_usd", "has a price for something that is no country", `write two letters such as GB, "default" or "premium"`)
+		}
+		if !(usd >= 0 && usd <= priceMost) {
+			l.refuse("tolls.per_minute_usd", "has a price that cannot be meant", "write dollars a minute, like 0.02")
+		}
+	}
+	for _, region := range t.International {
+		if _, priced := t.PerMinute[region]; !isCountry(region) {
+			l.refuse("tolls.international", "has something that is no country", "write two letters such as GB")
+		} else if !priced {
+			l.warn("tolls.international", "has a country without a price of its own: its calls are counted at the default", "write its price into [tolls.per_minute_usd]")
+		}
+	}
+	if len(t.International) > manyCountries {
+		l.warn("tolls.international", "opens a large part of the world: stolen accounts call where it pays the thief", "list the countries that your people do call")
+	}
+	if _, priced := t.PerMinute[premiumPrice]; t.Premium && !priced {
+		l.refuse("tolls.premium", "is set, and what a minute costs is not", `write "premium" into [tolls.per_minute_usd]`)
+	} else if t.Premium {
+		l.warn("tolls.premium", "lets callers spend on numbers that charge extra, and some of these pay whoever calls them", "leave it false unless you need it")
+	}
+}
+
+func isCountry(region string) bool { return tolls.Country(region) != region }
 
 // plainly is what holds for sound and signalling beyond this machine.
 func (c Config) plainly(l *findings, about, says string) {

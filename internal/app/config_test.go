@@ -2,14 +2,20 @@ package app
 
 import (
 	"errors"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"yesline"
+	"yesline/internal/capture/tolls"
 )
 
 // read reads a configuration as serve does.
@@ -29,8 +35,34 @@ from = ["127.0.0.1"]
 [sms]
 url = "https://sms.example.org/send"
 secret_file = "/etc/yesline/sms"
+[webrtc]
+udp = "192.0.2.1:3478"
+tcp = "192.0.2.1:3478"
+public = ["203.0.113.5"]
+relay_only = true
+[webrtc.turn]
+urls = ["turns:turn.example.org:5349?transport=tcp", "turn:203.0.113.9:3478"]
+secret_file = "/etc/yesline/turn"
+[sip_tls]
+listen = "192.0.2.1:5061"
+certificate = "/etc/yesline/chain.pem"
+key = "/etc/yesline/key.pem"
 [trunk]
-address = "127.0.0.1:5070"
+address = "sip.carrier.example:5061"
+transport = "tls"
+srtp = "sdes"
+caller_id = "+18165550100"
+caller_ids = ["+18165550101"]
+user = "yesline"
+secret_file = "/etc/yesline/trunk"
+register = true
+program = "prg_abcdefghijklmnopqrstuvwxyz234567"
+[tolls]
+international = ["CA", "GB"]
+never = ["+4470"]
+[tolls.per_minute_usd]
+CA = 0.01
+GB = 0.0125
 [emergency]
 carried = true
 `
@@ -44,6 +76,11 @@ func TestASafeConfigurationIsPraised(t *testing.T) {
 	if found := cfg.settings(); len(found) != 0 {
 		t.Errorf("got %v, want nothing", found)
 	}
+	rules, err := cfg.TollRules()
+	if err != nil || rules.PerMinute["GB"] != 12_500 || rules.PerMinute[""] != 50_000 || rules.Calls != (tolls.Limit{Account: 4, Trunk: 500}) ||
+		len(rules.CallerIDs) != 2 || rules.AccountDayMicros != 10_000_000 || rules.MaxLength != time.Hour {
+		t.Errorf("got %+v and %v", rules, err)
+	}
 	if cfg.URL != "https://calls.example.org" || cfg.Host() != "calls.example.org" {
 		t.Errorf("got %q and %q", cfg.URL, cfg.Host())
 	}
@@ -51,6 +88,60 @@ func TestASafeConfigurationIsPraised(t *testing.T) {
 	defaults.complete()
 	if err := defaults.Check(); err != nil {
 		t.Errorf("the defaults are refused: %v", err)
+	}
+}
+
+// Sound beyond this machine is in the open unless calls in clear are refused.
+func TestEncryptedSoundMayTravel(t *testing.T) {
+	t.Parallel()
+	cfg, err := read(safe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Media.IP, cfg.Media.Encrypted = "192.0.2.1", true
+	if found := cfg.settings(); len(found) != 0 {
+		t.Errorf("got %v, want nothing", found)
+	}
+	cfg.Trunk = Trunk{Address: "127.0.0.1:5070", CallerID: "+18165550100"} // a gateway on this machine
+	if found := cfg.settings(); len(found) != 0 {
+		t.Errorf("got %v, want nothing", found)
+	}
+}
+
+// Every configuration that the docs show is read, and those for a trunk start
+// a house.
+func TestTheConfigurationsOfTheDocs(t *testing.T) {
+	t.Parallel()
+	docs, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("%d docs: %v", len(docs), err)
+	}
+	block := regexp.MustCompile("(?ms)^```toml\n(.*?)^```")
+	whole := 0
+	for _, doc := range docs {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range block.FindAllStringSubmatch(string(text), -1) {
+			cfg, err := read(m[1])
+			if err != nil {
+				t.Errorf("%s, block %d: %v", filepath.Base(doc), i+1, err)
+				continue
+			}
+			if filepath.Base(doc) != "trunk.md" {
+				continue
+			}
+			whole++
+			for _, f := range cfg.settings() {
+				if f.Level == Refuse {
+					t.Errorf("%s, block %d: %s", filepath.Base(doc), i+1, f)
+				}
+			}
+		}
+	}
+	if whole < 3 {
+		t.Errorf("only %d configurations for a trunk were found", whole)
 	}
 }
 
@@ -102,8 +193,87 @@ func TestUnsafeSettings(t *testing.T) {
 		{"few ports", func(c *Config) { c.Media.ToPort = c.Media.FromPort }, Refuse, "media"},
 		{"everybody a trunk", func(c *Config) { c.Trunk.Sources = []string{"0.0.0.0/0"} }, Refuse, "trunk.sources"},
 		{"a trunk of no address", func(c *Config) { c.Trunk.Sources = []string{"hunter22"} }, Refuse, "trunk.sources"},
+		{"phones in clear by TCP", func(c *Config) { c.SIPTCP.Listen = "192.0.2.1:5060" }, Refuse, "sip_tcp.listen"},
+		{"phones in clear by TCP, knowingly", func(c *Config) { c.SIPTCP.Listen, c.Insecure = "192.0.2.1:5060", true }, Warn, "sip_tcp.listen"},
+		{"no address for TCP", func(c *Config) { c.SIPTCP.Listen = "hunter22" }, Refuse, "sip_tcp.listen"},
+		{"no address for TLS", func(c *Config) { c.SIPTLS.Listen = "hunter22" }, Refuse, "sip_tls.listen"},
+		{"half a pair for phones", func(c *Config) { c.SIPTLS.Key = "" }, Refuse, "sip_tls"},
+		{"TLS without a certificate", func(c *Config) { c.SIPTLS.Certificate, c.SIPTLS.Key = "", "" }, Refuse, "sip_tls"},
+		{"browsers to nowhere", func(c *Config) { c.WebRTC.UDP = "" }, Refuse, "webrtc.udp"},
+		{"browsers to everywhere", func(c *Config) { c.WebRTC.UDP, c.WebRTC.Public = "0.0.0.0:3478", nil }, Refuse, "webrtc.udp"},
+		{"browsers to no address", func(c *Config) { c.WebRTC.UDP = "hunter22:1" }, Refuse, "webrtc.udp"},
+		{"browsers to no address by TCP", func(c *Config) { c.WebRTC.TCP = "hunter22" }, Refuse, "webrtc.tcp"},
+		{"no public address", func(c *Config) { c.WebRTC.Public = []string{"hunter22"} }, Refuse, "webrtc.public"},
+		{"all public addresses", func(c *Config) { c.WebRTC.Public = []string{"::"} }, Refuse, "webrtc.public"},
+		{"many public addresses", func(c *Config) { c.WebRTC.Public = make([]string, 9) }, Refuse, "webrtc.public"},
+		{"a private address", func(c *Config) { c.WebRTC.Public = []string{"10.0.0.4"} }, Note, "webrtc.public"},
+		{"a relay that is none", func(c *Config) { c.WebRTC.TURN = TURN{} }, Refuse, "webrtc.relay_only"},
+		{"a relay that tells addresses", func(c *Config) { c.WebRTC.TURN.URLs = []string{"stun:hunter22"} }, Refuse, "webrtc.turn.urls"},
+		{"a relay with a password", func(c *Config) { c.WebRTC.TURN.URLs = []string{"turn:ann:hunter22@turn.example"} }, Refuse, "webrtc.turn.urls"},
+		{"many relays", func(c *Config) { c.WebRTC.TURN.URLs = make([]string, 9) }, Refuse, "webrtc.turn.urls"},
+		{"an open relay", func(c *Config) { c.WebRTC.TURN.SecretFile = "" }, Refuse, "webrtc.turn"},
+		{"no browsers", func(c *Config) { c.WebRTC.MaxPeers = 0 }, Refuse, "webrtc.max_peers"},
+		{"browsers of this machine", func(c *Config) { c.WebRTC = WebRTC{UDP: "127.0.0.1:0", MaxPeers: 1} }, Note, "webrtc.udp"},
+		{"browsers with UDP alone", func(c *Config) { c.WebRTC = WebRTC{UDP: "192.0.2.1:0", MaxPeers: 1} }, Note, "webrtc"},
+		{"a trunk by pigeon", func(c *Config) { c.Trunk.Transport = "hunter22" }, Refuse, "trunk.transport"},
+		{"a trunk in clear", func(c *Config) { c.Trunk = Trunk{Address: "192.0.2.10:5060", CallerID: "+18165550100"} }, Refuse, "trunk.transport"},
+		{"a trunk in clear by TCP", func(c *Config) {
+			c.Trunk = Trunk{Address: "192.0.2.10:5060", Transport: "tcp", CallerID: "+18165550100"}
+		}, Refuse, "trunk.transport"},
+		{"a trunk in clear, knowingly", func(c *Config) {
+			c.Trunk, c.Insecure = Trunk{Address: "192.0.2.10:5060", CallerID: "+18165550100"}, true
+		}, Warn, "trunk.transport"},
+		{"a trunk by a name in clear", func(c *Config) {
+			c.Trunk, c.Insecure = Trunk{Address: "sip.carrier.example:5060", CallerID: "+18165550100"}, true
+		}, Refuse, "trunk.address"},
+		{"a trunk of no port", func(c *Config) { c.Trunk.Address = "sip.carrier.example:0" }, Refuse, "trunk.address"},
+		{"a trunk of a wrong address", func(c *Config) { c.Trunk.Address = "hunter22" }, Refuse, "trunk.address"},
+		{"a trunk without a number", func(c *Config) { c.Trunk.CallerID, c.Trunk.CallerIDs = "", nil }, Refuse, "trunk.caller_id"},
+		{"no number", func(c *Config) { c.Trunk.CallerIDs = []string{"hunter22"} }, Refuse, "trunk.caller_ids"},
+		{"an empty number", func(c *Config) { c.Trunk.CallerIDs = []string{""} }, Refuse, "trunk.caller_ids"},
+		{"sound in clear inside TLS", func(c *Config) { c.Trunk.SRTP = "" }, Refuse, "trunk.srtp"},
+		{"sound in clear inside TLS, knowingly", func(c *Config) { c.Trunk.SRTP, c.Insecure = "", true }, Warn, "trunk.srtp"},
+		{"sound in clear that is refused", func(c *Config) { c.Trunk.SRTP, c.Insecure, c.Media.Encrypted = "", true, true }, Refuse, "trunk.srtp"},
+		{"keys of the sound in clear", func(c *Config) { c.Trunk.Transport, c.Insecure = "tcp", true }, Refuse, "trunk.srtp"},
+		{"keys of the sound in clear on loopback", func(c *Config) {
+			c.Trunk = Trunk{Address: "127.0.0.1:5070", CallerID: "+18165550100", SRTP: "sdes"}
+		}, Refuse, "trunk.srtp"},
+		{"another SRTP", func(c *Config) { c.Trunk.SRTP = "hunter22" }, Refuse, "trunk.srtp"},
+		{"certificates for clear text", func(c *Config) { c.Trunk = Trunk{Address: "127.0.0.1:5070", CallerID: "+18165550100", CA: "a"} }, Refuse, "trunk"},
+		{"half a pair for the trunk", func(c *Config) { c.Trunk.Key = "hunter22" }, Refuse, "trunk"},
+		{"a user without a password", func(c *Config) { c.Trunk.SecretFile = "" }, Refuse, "trunk.user"},
+		{"a password without a user", func(c *Config) { c.Trunk.User, c.Trunk.Register = "", false }, Refuse, "trunk.user"},
+		{"registering nobody", func(c *Config) { c.Trunk.User, c.Trunk.SecretFile = "", "" }, Refuse, "trunk.user"},
+		{"no program", func(c *Config) { c.Trunk.Program = "hunter22" }, Refuse, "trunk.program"},
+		{"no country", func(c *Config) { c.Tolls.International = []string{"hunter22"} }, Refuse, "tolls.international"},
+		{"the whole world", func(c *Config) { c.Tolls.International = []string{"*"} }, Refuse, "tolls.international"},
+		{"a country in small letters", func(c *Config) { c.Tolls.International = []string{"gb"} }, Refuse, "tolls.international"},
+		{"a country without a price", func(c *Config) { c.Tolls.International = []string{"JM"} }, Warn, "tolls.international"},
+		{"much of the world", func(c *Config) {
+			for range 41 {
+				c.Tolls.International = append(c.Tolls.International, "GB")
+			}
+		}, Warn, "tolls.international"},
+		{"a prefix of nothing", func(c *Config) { c.Tolls.Never = []string{"hunter22"} }, Refuse, "tolls.never"},
+		{"a price of nothing", func(c *Config) { c.Tolls.PerMinute["hunter22"] = 1 }, Refuse, "tolls.per_minute_usd"},
+		{"a price below nothing", func(c *Config) { c.Tolls.PerMinute["GB"] = -1 }, Refuse, "tolls.per_minute_usd"},
+		{"a price that is no number", func(c *Config) { c.Tolls.PerMinute["GB"] = math.NaN() }, Refuse, "tolls.per_minute_usd"},
+		{"a price without end", func(c *Config) { c.Tolls.PerMinute["GB"] = math.Inf(1) }, Refuse, "tolls.per_minute_usd"},
+		{"premium without a price", func(c *Config) { c.Tolls.Premium = true }, Refuse, "tolls.premium"},
+		{"premium", func(c *Config) { c.Tolls.Premium, c.Tolls.PerMinute["premium"] = true, 2 }, Warn, "tolls.premium"},
+		{"money below nothing", func(c *Config) { c.Tolls.Day = -1 }, Refuse, "tolls.day_usd"},
+		{"money that is no number", func(c *Config) { c.Tolls.AccountDay = math.NaN() }, Refuse, "tolls.account_day_usd"},
+		{"money without end", func(c *Config) { c.Tolls.TrunkDay = math.Inf(1) }, Refuse, "tolls.trunk_day_usd"},
+		{"no money", func(c *Config) { c.Tolls.TrunkDay = 0 }, Note, "tolls.trunk_day_usd"},
+		{"one for all", func(c *Config) { c.Tolls.AccountDay = 101 }, Warn, "tolls.account_day_usd"},
+		{"no calls at once", func(c *Config) { c.Tolls.AccountCalls = 0 }, Refuse, "tolls.account_calls"},
+		{"too many at once", func(c *Config) { c.Tolls.TrunkCalls = 1_000_001 }, Refuse, "tolls.trunk_calls"},
+		{"no calls in a minute", func(c *Config) { c.Tolls.AccountPace = 0 }, Refuse, "tolls.account_per_minute"},
+		{"no calls in a minute at all", func(c *Config) { c.Tolls.TrunkPace = -1 }, Refuse, "tolls.trunk_per_minute"},
+		{"endless calls by the trunk", func(c *Config) { c.Tolls.MaxSeconds = 4*3600 + 1 }, Refuse, "tolls.max_seconds"},
+		{"an endless end", func(c *Config) { c.Drain = 4*3600 + 1 }, Refuse, "drain_seconds"},
 		{"endless calls", func(c *Config) { c.Calls.MaxSeconds = 4*3600 + 1 }, Refuse, "calls"},
-		{"emergency calls to nowhere", func(c *Config) { c.Trunk.Address = "" }, Refuse, "emergency.carried"},
+		{"emergency calls to nowhere", func(c *Config) { c.Trunk = Trunk{} }, Refuse, "emergency.carried"},
 		{"no emergency numbers", func(c *Config) { c.Urgent.Numbers = nil }, Warn, "emergency.numbers"},
 		{"no emergency calls", func(c *Config) { c.Urgent.Carried = false }, Warn, "emergency.carried"},
 		{"one side", func(c *Config) { c.Program.OneSided = true }, Warn, "program.one_sided"},
@@ -155,6 +325,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(safe))
 	f.Add([]byte("http = \"0.0.0.0:443\"\n[acme]\nagree = true\ndirectory = \"https://ca.example/dir\"\n[pages]\nper_address = 4"))
 	f.Add([]byte("[proxy]\nfrom = [\"::ffff:0.0.0.0/96\", \"::/0\", \"10.0.0.0/8\"]\nheader = \"Forwarded\""))
+	f.Add([]byte("[trunk]\ntransport = \"tcp\"\nsrtp = \"sdes\"\ncaller_ids = [\"\"]\n[tolls]\nday_usd = nan\nper_minute_usd = {GB = inf, default = -1}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if len(text) > 4096 {
 			return
@@ -175,6 +346,12 @@ func FuzzConfig(f *testing.F) {
 			if p, err := prefix(s); err != nil || p.Bits() == 0 {
 				t.Errorf("a proxy that is everybody or nobody is not refused")
 			}
+		}
+		if _, err := cfg.TollRules(); err != nil {
+			t.Errorf("what was not refused is no rule: %v", err)
+		}
+		if cfg.Trunk.SRTP != "" && cfg.Trunk.Transport != bySIPS || !cfg.Insecure && cfg.SIPTCP.Listen != "" && !loopback(cfg.SIPTCP.Listen) {
+			t.Error("keys, or phones, in clear are not refused")
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Host = "evil.invalid"

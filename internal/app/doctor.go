@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"yesline"
 )
 
 // The doctor looks from outside, with or without a running server. It changes
@@ -25,7 +28,7 @@ import (
 func Doctor(ctx context.Context, cfg Config) ([]Finding, error) {
 	cfg.complete()
 	l := findings(cfg.settings())
-	for _, look := range []func(*findings){cfg.lookAtRootKey, cfg.lookAtFolder, cfg.lookAtDisk, cfg.lookAtCertificate, cfg.lookAtSecret, cfg.lookAtClock, cfg.lookAtProcess} {
+	for _, look := range []func(*findings){cfg.lookAtRootKey, cfg.lookAtFolder, cfg.lookAtDisk, cfg.lookAtCertificate, cfg.lookAtSecret, cfg.lookAtSignalling, cfg.lookAtClock, cfg.lookAtProcess} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -312,19 +315,62 @@ func (c Config) lookAtAuthority(l *findings) {
 }
 
 func (c Config) lookAtSecret(l *findings) {
-	if c.SMS.SecretFile == "" {
+	c.lookAtOneSecret(l, "sms.secret_file", c.SMS.SecretFile, secretLeast, c.SMS.Secret)
+	c.lookAtOneSecret(l, "trunk.secret_file", c.Trunk.SecretFile, 1, c.Trunk.Secret)
+	c.lookAtOneSecret(l, "webrtc.turn.secret_file", c.WebRTC.TURN.SecretFile, secretLeast, c.WebRTC.TURN.Secret)
+}
+
+func (c Config) lookAtOneSecret(l *findings, about, path string, least int, read func() (yesline.Secret, error)) {
+	if path == "" {
 		return
 	}
-	secret, err := c.SMS.Secret()
+	secret, err := read()
 	if err != nil {
-		l.refuse("sms.secret_file", "cannot be used", reason(err))
+		l.refuse(about, "cannot be used", reason(err))
 		return
 	}
-	if n := len(secret.Bytes()); n < secretLeast {
-		l.refuse("sms.secret_file", fmt.Sprintf("holds fewer than %d bytes", secretLeast), "have your provider make a longer one")
+	if n := len(secret.Bytes()); n < least {
+		l.refuse(about, fmt.Sprintf("holds fewer than %d bytes", least), "have a longer one made, by whoever shares it with us")
+	} else if n < secretLeast {
+		l.note(about, "holds a short password", "ask your carrier for a longer one: whoever guesses it calls at your cost")
 	}
-	if inside(c.Data, c.SMS.SecretFile) {
-		l.note("sms.secret_file", "lies in the data folder, and so in its backups", "put it elsewhere")
+	if inside(c.Data, path) {
+		l.note(about, "lies in the data folder, and so in its backups", "put it elsewhere")
+	}
+}
+
+// lookAtSignalling looks at the certificates of SIP that are not the pages'.
+func (c Config) lookAtSignalling(l *findings) {
+	if s := c.SIPTLS; s.Listen != "" && s.Certificate != "" && s.Key != "" && s.Certificate != c.TLS.Certificate {
+		c.lookAtPair(l, "sip_tls", s.Certificate, s.Key)
+	}
+	if t := c.Trunk; t.Certificate != "" && t.Key != "" {
+		c.lookAtPair(l, "trunk.certificate", t.Certificate, t.Key)
+	}
+	for about, path := range map[string]string{"sip_tls.client_ca": c.SIPTLS.ClientCA, "trunk.ca": c.Trunk.CA} {
+		if path == "" {
+			continue
+		}
+		pem, err := readSmall(about, path, 0)
+		switch {
+		case err != nil:
+			l.refuse(about, "cannot be used", reason(err))
+		case !x509.NewCertPool().AppendCertsFromPEM(pem):
+			l.refuse(about, "holds no certificate", "name a file of certificates in PEM")
+		}
+	}
+}
+
+func (c Config) lookAtPair(l *findings, about, certificate, key string) {
+	p := pair{certificate: certificate, key: key}
+	if err := p.look(); err != nil {
+		l.refuse(about, "cannot be used", reason(err))
+		return
+	}
+	if left := time.Until(p.now.Load().Leaf.NotAfter); left <= 0 {
+		l.warn(about, "has ended: who checks it refuses it", "put a new one in its place")
+	} else if left < certificateSoon {
+		l.warn(about, fmt.Sprintf("ends in %d days", int(left.Hours()/24)), "renew it")
 	}
 }
 

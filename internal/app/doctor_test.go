@@ -36,6 +36,11 @@ func healthy(t *testing.T) Config {
 	cfg.TLS = TLS{Certificate: filepath.Join(folder, "etc/certificate.pem"), Key: filepath.Join(folder, "etc/key.pem")}
 	ca := newAuthority(t)
 	ca.issue(t, 2, cfg.TLS)
+	phones := TLS{Certificate: filepath.Join(folder, "etc/phones.pem"), Key: filepath.Join(folder, "etc/phones.key")}
+	ca.issue(t, 3, phones)
+	cfg.SIPTLS.Certificate, cfg.SIPTLS.Key = phones.Certificate, phones.Key
+	cfg.Trunk.SecretFile = write("etc/trunk", strings.Repeat("t", 32), 0o600)
+	cfg.WebRTC.TURN.SecretFile = write("etc/turn", strings.Repeat("r", 32), 0o600)
 	for _, name := range []string{"people.db", "keys.db", "content.db", "objects/ab/trk_x.0"} {
 		write(filepath.Join("data", name), "x", 0o600)
 	}
@@ -123,6 +128,28 @@ func TestTheDoctorLooksAtFiles(t *testing.T) {
 		{"a short secret", func(t *testing.T, c *Config) {
 			must(t, os.WriteFile(c.SMS.SecretFile, []byte("hunter22\n\n\n\n\n\n\n\n\n"), 0o600))
 		}, Refuse, "sms.secret_file", "fewer than 16"},
+		{"an open password", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Trunk.SecretFile, 0o644)) }, Refuse, "trunk.secret_file", "cannot be used"},
+		{"no password", func(t *testing.T, c *Config) { must(t, os.WriteFile(c.Trunk.SecretFile, nil, 0o600)) }, Refuse, "trunk.secret_file", "fewer than 1"},
+		{"a short password", func(t *testing.T, c *Config) {
+			must(t, os.WriteFile(c.Trunk.SecretFile, []byte("hunter22\n"), 0o600))
+		}, Note, "trunk.secret_file", "short"},
+		{"a password beside the data", func(t *testing.T, c *Config) {
+			c.Trunk.SecretFile = filepath.Join(c.Data, "trunk")
+			must(t, os.WriteFile(c.Trunk.SecretFile, []byte(strings.Repeat("t", 32)), 0o600))
+		}, Note, "trunk.secret_file", "backups"},
+		{"an open relay's secret", func(t *testing.T, c *Config) { must(t, os.Chmod(c.WebRTC.TURN.SecretFile, 0o644)) }, Refuse, "webrtc.turn.secret_file", "cannot be used"},
+		{"a short relay's secret", func(t *testing.T, c *Config) {
+			must(t, os.WriteFile(c.WebRTC.TURN.SecretFile, []byte("hunter22"), 0o600))
+		}, Refuse, "webrtc.turn.secret_file", "fewer than 16"},
+		{"no certificate for phones", func(t *testing.T, c *Config) { c.SIPTLS.Certificate = c.RootKey }, Refuse, "sip_tls", "cannot be used"},
+		{"a certificate for phones that ends", func(t *testing.T, c *Config) {
+			its := TLS{Certificate: c.TLS.Certificate + ".sip", Key: c.TLS.Key + ".sip"}
+			newAuthority(t).issueFor(t, 3, its, 50*time.Hour, ourHost)
+			c.SIPTLS.Certificate, c.SIPTLS.Key = its.Certificate, its.Key
+		}, Warn, "sip_tls", "ends in 2 days"},
+		{"no certificate for the trunk", func(t *testing.T, c *Config) { c.Trunk.Certificate, c.Trunk.Key = c.RootKey, c.RootKey }, Refuse, "trunk.certificate", "cannot be used"},
+		{"no authority of phones", func(t *testing.T, c *Config) { c.SIPTLS.ClientCA = c.RootKey }, Refuse, "sip_tls.client_ca", "holds no certificate"},
+		{"no authority of the trunk", func(t *testing.T, c *Config) { c.Trunk.CA = c.RootKey + ".none" }, Refuse, "trunk.ca", "cannot be used"},
 		{"a clock that went back", func(t *testing.T, c *Config) {
 			later := time.Now().Add(time.Hour)
 			must(t, os.Chtimes(filepath.Join(c.Data, "content.db"), later, later))
@@ -164,6 +191,9 @@ func TestServeRefusesWhatTheDoctorRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(Config) error{
 		"a TLS key": func(c Config) error { return os.Chmod(c.TLS.Key, 0o644) },
 		"a secret":  func(c Config) error { return os.Chmod(c.SMS.SecretFile, 0o644) },
+		"a SIP key": func(c Config) error { return os.Chmod(c.SIPTLS.Key, 0o644) },
+		"a trunk":   func(c Config) error { return os.Chmod(c.Trunk.SecretFile, 0o644) },
+		"a relay":   func(c Config) error { return os.Chmod(c.WebRTC.TURN.SecretFile, 0o644) },
 	} {
 		cfg := healthy(t)
 		if err := cfg.Check(); err != nil {

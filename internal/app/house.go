@@ -27,6 +27,7 @@ func (a *App) house(answers *web.Answers, cursors yesline.Secret) web.House {
 		Accounts: a.accounts(), Joining: a.joining(), Work: a.work(),
 		Tickets: web.Tickets{Issue: a.Tickets.Issue, Check: a.Tickets.Check, Slide: a.Tickets.Slide},
 		Outbox:  a.outbox(),
+		Dialer:  a.dialer(),
 		API: web.API{WhoKey: a.Sessions.WhoKey, WhoKeyID: a.Sessions.WhoKeyID, KeyOf: a.Tickets.KeyOf,
 			Address: a.Config.ClientAddress, Answers: answers, CursorKey: cursors},
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
