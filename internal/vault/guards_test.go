@@ -416,3 +416,72 @@ func TestAnEntryThatClosesNothing(t *testing.T) {
 		}
 	}
 }
+
+// whole is a store that can sync all of its blobs at once.
+type whole struct {
+	vault.Blobs
+	all, each atomic.Int32
+	fails     atomic.Bool
+}
+
+func (b *whole) SyncAll(context.Context) error {
+	b.all.Add(1)
+	if b.fails.Load() {
+		return errors.New("some bytes were lost")
+	}
+	return nil
+}
+
+func (b *whole) Sync(ctx context.Context, name string) error {
+	b.each.Add(1)
+	return b.Blobs.Sync(ctx, name)
+}
+
+// Many tracks are synced at once, a few one by one; and one by one as well when
+// syncing all failed, so that only those that lost bytes end.
+func TestManyTracksAreSyncedAtOnce(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		blobs := &whole{Blobs: &vaulttest.Memory{}}
+		w := newWorld(t, func(name string) *db.DB {
+			d := must[*db.DB](t)(db.Open(context.Background(), name, "sqlite:"+filepath.Join(folder, name+".db")))
+			t.Cleanup(func() { d.Close() })
+			return d
+		}, blobs)
+		defer w.sealer.Close()
+		var tracks []vault.Track
+		var writers []*vault.Writer
+		for range 10 {
+			tracks = append(tracks, w.track(w.ann))
+			writers = append(writers, w.begin(t, tracks[len(tracks)-1]))
+		}
+		speak := func(n int64, tracksOf int) {
+			for i := range tracksOf {
+				w.speak(t, writers[i], tracks[i], n)
+			}
+			time.Sleep(1500 * time.Millisecond)
+		}
+		speak(0, 2)
+		if all, each := blobs.all.Load(), blobs.each.Load(); all != 0 || each != 2 {
+			t.Errorf("two tracks: %d syncs of all and %d of one, want 0 and 2", all, each)
+		}
+		speak(1, 10)
+		if all, each := blobs.all.Load(), blobs.each.Load(); all != 1 || each != 2 {
+			t.Errorf("ten tracks: %d syncs of all and %d of one, want 1 and still 2", all, each)
+		}
+		blobs.fails.Store(true)
+		speak(2, 10)
+		if each := blobs.each.Load(); each != 12 {
+			t.Errorf("after a failure %d syncs of one, want 12", each)
+		}
+		time.Sleep(12 * time.Second)
+		var floor int64
+		for _, k := range tracks {
+			ok(t, w.Content.QueryRow(context.Background(), `SELECT floor FROM vault_tracks WHERE id = $1`, string(k.ID)).Scan(&floor))
+			if floor != 3 {
+				t.Errorf("the floor is %d, want 3: what is synced is committed", floor)
+			}
+		}
+	})
+}

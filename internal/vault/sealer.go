@@ -289,13 +289,17 @@ func (w *Writer) fail(err error) {
 	w.seal, w.settled = nil, true
 }
 
-// drain is the one goroutine that writes: what is queued every 50 ms, and a
-// sync of all that was written once a second, or at once where a track ends.
+// drain is the one goroutine that writes: what is queued every 50 ms. It has all
+// that was written synced once a second, and syncs at once where a track ends.
 func (s *Sealer) drain() {
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
 	dirty := map[*Writer]bool{}
 	synced := time.Now()
+	var syncing sync.WaitGroup // a disk that is slow to sync must not keep seconds from being written
+	idle := make(chan struct{}, 1)
+	idle <- struct{}{}
+	defer syncing.Wait()
 	for ending := false; !ending; {
 		select {
 		case <-tick.C:
@@ -315,13 +319,60 @@ func (s *Sealer) drain() {
 			slots.Put(q.slot)
 			dirty[q.w] = true
 		}
-		if ending || time.Since(synced) >= syncEvery {
-			for w := range dirty {
-				w.sync()
-			}
-			clear(dirty)
-			synced = time.Now()
+		if ending {
+			syncing.Wait()
+			s.syncAll(dirty)
+			return
 		}
+		if time.Since(synced) < syncEvery || len(dirty) == 0 {
+			continue
+		}
+		select {
+		case <-idle:
+			written := dirty
+			dirty, synced = map[*Writer]bool{}, time.Now()
+			syncing.Go(func() {
+				s.syncAll(written)
+				idle <- struct{}{}
+			})
+		default: // the one before is not done
+		}
+	}
+}
+
+// together is from how many written tracks on one sync of the whole store is
+// cheaper than one of each.
+const together = 8
+
+// syncAll syncs what was written to these tracks: all at once where the store
+// can and that is worth it. If it fails, each is synced alone, so that only
+// those whose bytes are lost end there.
+func (s *Sealer) syncAll(dirty map[*Writer]bool) {
+	store, can := s.blobs.(interface{ SyncAll(context.Context) error })
+	if !can || len(dirty) < together {
+		for w := range dirty {
+			w.sync()
+		}
+		return
+	}
+	before := make(map[*Writer]mark, len(dirty)) // what comes meanwhile is the next one's
+	for w := range dirty {
+		w.mu.Lock()
+		before[w] = w.written
+		w.mu.Unlock()
+	}
+	if store.SyncAll(context.Background()) != nil {
+		for w := range dirty {
+			w.sync()
+		}
+		return
+	}
+	for w, m := range before {
+		w.mu.Lock()
+		if !w.over && w.failed == nil && w.synced.floor < m.floor { // its end may have been synced already
+			w.synced = m
+		}
+		w.mu.Unlock()
 	}
 }
 

@@ -118,10 +118,9 @@ func generate() error {
 // recorder is a listener that does what the room does: it copies a party's
 // packets into seconds, and another goroutine seals them.
 type recorder struct {
-	seal  chan []byte
-	open  []byte
-	at    int
-	spare sync.Pool
+	seal chan []byte
+	open []byte
+	at   int
 }
 
 func (r *recorder) Heard(_ uint32, payload []byte, _ time.Time) {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -157,5 +158,29 @@ func TestFewBlobsStayOpen(t *testing.T) {
 	}
 	if _, err := d.ReadAt(t.Context(), names[0], make([]byte, 1), 0); err == nil {
 		t.Error("reading after closing")
+	}
+}
+
+// One sync of all leaves nothing that a later sync of one would have to do.
+func TestSyncAll(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	for range 20 {
+		if err := d.WriteAt(t.Context(), string(yesline.NewTrackID()), []byte("x"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.fresh) != 20 {
+		t.Fatalf("%d new blobs are known, want 20", len(d.fresh))
+	}
+	if err := d.SyncAll(t.Context()); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	} else if err == nil && len(d.fresh) != 0 {
+		t.Errorf("%d blobs are still held as fresh", len(d.fresh))
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.SyncAll(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("for who has gone: %v", err)
 	}
 }
