@@ -43,6 +43,11 @@ func TestEachLeakIsCaught(t *testing.T) {
 	for _, c := range []struct{ family, leak string }{
 		{"doors", "any signed-in user acts"},
 		{"doors", "anybody sees the house"},
+		{"doors", "strangers talk"},
+		{"doors", "a refusal with its reason"},
+		{"unchanged", "a refusal that speaks"},
+		{"numbers", "a look that knows who is here"},
+		{"look", "a field too many for a script"},
 		{"doors", "forbidden differs in words"},
 		{"doors", "forbidden differs in a header"},
 		{"doors", "the socket's doors"},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -202,24 +203,29 @@ func (a *assault) extras(d Door, who Identity) url.Values {
 	return form
 }
 
-// prints are the owners' pages of their calls: what they look like tells what
-// was done to the calls.
+// prints are the owners' pages of their calls, and how the calls stand that
+// still go on: what they look like tells what was done to the calls.
 func (a *assault) prints(ctx context.Context) map[string]string {
 	prints := map[string]string{}
 	for _, d := range a.all {
-		if d.Method != "GET" || d.Verb != "view" || d.Kind != "call" || d.Sort != "page" && d.Sort != "api" {
+		if d.Method != "GET" || d.Kind != "call" || d.Verb != "talk" && (d.Verb != "view" || d.Sort != "page" && d.Sort != "api") {
 			continue
 		}
 		for _, who := range a.file.Identities {
 			for _, id := range some(who.rightful(d), 4) {
 				if got, err := a.send(ctx, a.ask("look", d, who, id)); err == nil && got.status == http.StatusOK {
-					prints[strings.Join([]string{who.Name, d.String(), id}, "|")] = string(got.body)
+					prints[strings.Join([]string{who.Name, d.String(), id}, "|")] = still(got.body)
 				}
 			}
 		}
 	}
 	return prints
 }
+
+// passing is what a call that goes on changes by itself.
+var passing = regexp.MustCompile(`"(version|seconds|leftMillis)":\d+|<span class="length">[^/]*</span>`)
+
+func still(body []byte) string { return passing.ReplaceAllString(string(body), "") }
 
 // unchanged compares the owners' pages with what they were: only tries without
 // a right were made meanwhile.

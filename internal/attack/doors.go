@@ -43,6 +43,9 @@ func (a *assault) walk(ctx context.Context) {
 	inParallel(ctx, a.file.everybody(), func(who Identity) { a.wander(ctx, who) })
 }
 
+// forScript reports whether a page's own script is who asks there.
+func (d Door) forScript() bool { return d.Sort == "ask" || d.Sort == "say" }
+
 // method is what the door is tried with.
 func (d Door) method() string {
 	if d.Method == "" {

@@ -31,6 +31,7 @@ type model struct {
 	mu       sync.Mutex
 	shared   map[string]bool // calls whose owner shares
 	ended    map[string]bool
+	paused   map[string]bool
 	list     map[string][]string // a call's access list
 	guesses  int
 	lateness time.Duration
@@ -48,6 +49,9 @@ const modelDoors = `{"version":1,"doors":[
 {"method":"POST","path":"/calls/{call}/share","sort":"act","verb":"allow","kind":"call","param":"call","reason":"","fresh":false,"form":[],"body":null,"fields":null},
 {"method":"POST","path":"/calls/{call}/share/stop","sort":"act","verb":"withdraw","kind":"call","param":"call","reason":"","fresh":false,"form":[],"body":null,"fields":null},
 {"method":"POST","path":"/me/number","sort":"act","verb":"reveal","kind":"person","param":"(the asker)","reason":"","fresh":false,"form":[],"body":null,"fields":null},
+{"method":"POST","path":"/call/look","sort":"say","verb":"dial","kind":"person","param":"(the asker)","reason":"","fresh":false,"form":["number"],"body":null,"fields":["/shown","/rule"]},
+{"method":"GET","path":"/calls/{call}/state","sort":"ask","verb":"talk","kind":"call","param":"call","reason":"","fresh":false,"form":["after"],"body":null,"fields":["/version","/paused"]},
+{"method":"POST","path":"/calls/{call}/say","sort":"say","verb":"talk","kind":"call","param":"call","reason":"","fresh":false,"form":["word"],"body":null,"fields":[]},
 {"method":"GET","path":"/house","sort":"page","verb":"verify","kind":"house","param":"(the house)","reason":"","fresh":false,"form":[],"body":null,"fields":null},
 {"method":"GET","path":"/tracks/{track}/audio","sort":"stream","verb":"listen","kind":"track","param":"track","reason":"","fresh":false,"form":[],"body":null,"fields":null},
 {"method":"GET","path":"/api/v1/calls/{call}","sort":"api","verb":"view","kind":"call","param":"call","reason":"","fresh":false,"form":[],"body":null,"fields":["/id","/shared"]},
@@ -67,14 +71,15 @@ func newModel(t *testing.T, leak string) (*model, Config) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
-	m := &model{leak: leak, log: log, key: []byte("a key of the model house"), shared: map[string]bool{}, ended: map[string]bool{}, list: map[string][]string{}}
+	m := &model{leak: leak, log: log, key: []byte("a key of the model house"), shared: map[string]bool{}, paused: map[string]bool{}, ended: map[string]bool{}, list: map[string][]string{}}
 	p1, p2 := string(yesline.NewProgramID()), string(yesline.NewProgramID())
 	secret := func() string { return strings.TrimPrefix(string(yesline.NewEntryID()), "ent_") + "Cookie" }
 	pair := func(program, caller, contact, n1, n2 string) {
 		call := string(yesline.NewCallID())
 		for i, name := range []string{caller, contact} {
 			person, track := string(yesline.NewPersonID()), string(yesline.NewTrackID())
-			may := map[string][]string{"list": {person}, "log": {person, call}, "reveal": {person}, "view": {call}, "allow": {call}, "withdraw": {call}, "listen": {track}}
+			may := map[string][]string{"list": {person}, "log": {person, call}, "reveal": {person}, "view": {call}, "allow": {call}, "withdraw": {call}, "listen": {track},
+				"dial": {person}, "talk": {call}}
 			role := []string{"contributor", "contact"}[i]
 			m.file.Identities = append(m.file.Identities,
 				Identity{Name: name, Role: role, Program: program, Cookie: secret(), Spare: secret(), Person: person, May: may, Number: []string{n1, n2}[i]},
@@ -247,15 +252,18 @@ func (m *model) pages(w http.ResponseWriter, r *http.Request, parts []string) {
 		door += "/x/" + strings.Join(parts[2:], "/")
 	} else if len(parts) == 2 && parts[0] == "calls" {
 		door += "/x"
+	} else if len(parts) == 2 && parts[0] == "call" {
+		door += "/" + parts[1]
 	}
 	verb := map[string]string{"GET calls": "list", "GET calls/x": "view", "GET calls/x/log": "log", "POST calls/x/share": "allow", "POST calls/x/share/stop": "withdraw",
-		"POST me": "reveal", "GET house": "verify", "GET tracks/x/audio": "listen"}[door]
+		"POST me": "reveal", "GET house": "verify", "GET tracks/x/audio": "listen",
+		"POST call/look": "dial", "GET calls/x/state": "talk", "POST calls/x/say": "talk"}[door]
 	if verb == "" || parts[0] == "me" && (len(parts) != 2 || parts[1] != "number") || parts[0] == "house" && len(parts) > 1 {
 		m.absent(w)
 		return
 	}
 	if !in && !(m.leak == "permanent public links" && verb == "listen") {
-		if r.Method == "GET" && verb != "listen" {
+		if r.Method == "GET" && verb != "listen" && verb != "talk" {
 			w.Header().Set("Location", "/in")
 			w.WriteHeader(http.StatusSeeOther)
 			return
@@ -265,7 +273,7 @@ func (m *model) pages(w http.ResponseWriter, r *http.Request, parts []string) {
 	}
 	id := ""
 	switch {
-	case len(parts) > 1 && parts[0] != "me":
+	case len(parts) > 1 && parts[0] != "me" && parts[0] != "call":
 		id = parts[1]
 	case parts[0] == "house":
 		id = houseID
@@ -293,6 +301,8 @@ func (m *model) opens(w http.ResponseWriter, who Identity, verb, id string) bool
 		return true
 	case m.leak == "any signed-in user acts" && there && verb == "withdraw":
 		return true
+	case m.leak == "strangers talk" && there && verb == "talk":
+		return true
 	case m.leak == "anybody sees the house" && verb == "verify":
 		return true
 	case m.leak == "forbidden differs in words" && there:
@@ -305,6 +315,13 @@ func (m *model) opens(w http.ResponseWriter, who Identity, verb, id string) bool
 		m.lateness = 3 * time.Millisecond
 	case m.leak == "a refusal that acts" && there && verb == "allow":
 		m.shared[id] = true
+	case m.leak == "a refusal that speaks" && there && verb == "talk":
+		m.paused[id] = true
+	case m.leak == "a refusal with its reason" && verb == "talk":
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"error":"no","reason":"not a party"}`)
+		return false
 	}
 	m.absent(w)
 	return false
@@ -344,11 +361,43 @@ func (m *model) show(w http.ResponseWriter, r *http.Request, who Identity, verb,
 		fmt.Fprintf(w, `<a href="/calls/%s">`, who.May["view"][0])
 	case "reveal":
 		io.WriteString(w, who.Number)
+	case "dial":
+		m.look(w, r.PostFormValue("number"))
+	case "talk":
+		m.talk(w, r, who, id)
 	case "listen":
 		m.play(w, r, who, id)
 	default:
 		io.WriteString(w, "fine")
 	}
+}
+
+// look tells what a number is.
+func (m *model) look(w http.ResponseWriter, number string) {
+	w.Header().Set("Content-Type", "application/json")
+	rule := "both are asked"
+	if m.leak == "a look that knows who is here" && slices.ContainsFunc(m.file.Identities, func(i Identity) bool { return i.Number == number }) {
+		rule = "they are asked"
+	}
+	if len(number) > 20 || strings.Trim(number, "+0123456789") != "" {
+		number = ""
+	}
+	fmt.Fprintf(w, `{"shown":%q,"rule":%q}`, number, rule)
+}
+
+// talk is what a page says to a call that goes on, and how the call stands.
+func (m *model) talk(w http.ResponseWriter, r *http.Request, who Identity, call string) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == "POST" {
+		m.paused[call] = r.PostFormValue("word") == "pause"
+		io.WriteString(w, "{}")
+		return
+	}
+	fmt.Fprintf(w, `{"version":%d,"paused":%v`, time.Now().UnixMilli(), m.paused[call])
+	if m.leak == "a field too many for a script" {
+		io.WriteString(w, `,"other":"somebody"`)
+	}
+	io.WriteString(w, "}")
 }
 
 func (m *model) showCall(w http.ResponseWriter, who Identity, id string) {

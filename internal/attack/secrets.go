@@ -45,7 +45,7 @@ func headerText(h http.Header) []byte {
 func (a *assault) findSecrets(t try, got answer, text []byte) {
 	runs := digitRuns(text)
 	for _, n := range a.numbers {
-		mine := slices.Contains(n.allowed, t.who.Name) && t.door.Verb == "reveal"
+		mine := slices.Contains(n.allowed, t.who.Name) && t.door.Verb == "reveal" || t.family == "numbers" && t.form.Get("number") == n.text
 		if !mine && n.in(text, runs) {
 			a.leak(t, got, "the answer holds "+n.what)
 		}
@@ -71,10 +71,13 @@ func (a *assault) findIDs(t try, got answer, text []byte) {
 // findFields finds what an answer in JSON has beyond the door's own list.
 func (a *assault) findFields(t try, got answer) {
 	allowed := t.door.Fields
-	if got.status >= 400 {
+	switch {
+	case got.status >= 400 && t.door.forScript():
+		allowed = []string{"/error"}
+	case got.status >= 400:
 		allowed = a.problem
 	}
-	if allowed == nil || t.door.Sort != "api" || len(got.body) == 0 || !isJSON(got.header) {
+	if allowed == nil || t.door.Sort != "api" && !t.door.forScript() || len(got.body) == 0 || !isJSON(got.header) {
 		return
 	}
 	var value any

@@ -62,7 +62,9 @@ type cast struct {
 	file *attack.File
 
 	ann, maya, alice, carol, bea, ben, mona *somebody
+	cleo, mia                               *somebody
 	annMaya, aliceCarol, benMona            *talk
+	cleoMia                                 *talk // goes on until the house is closed
 	tracks                                  map[*somebody]string
 	withdrawnTrack, receipt                 string
 
@@ -90,7 +92,7 @@ func (d *Demo) canaries(ctx context.Context) (*attack.File, error) {
 		}
 	}
 	for _, n := range d.numbers {
-		if !c.isAnybodys(n) {
+		if !c.isAnybodys(n) && n != mayaNumber { // whom the demo offers to everybody
 			c.secret("a number of a telephone", n)
 		}
 	}
@@ -161,28 +163,31 @@ func (c *cast) appoint(ctx context.Context, by session.Principal, name string, r
 	return w, nil
 }
 
-// calls has three pairs talk, all at once: Ann and Maya, who both keep their
-// voices; Alice and Carol, of whom Alice takes hers back; and in the other
-// program Ben and Mona. Bea has no calls.
+// calls has four pairs talk, all at once: Ann and Maya, who both keep their
+// voices; Alice and Carol, of whom Alice takes hers back; in the other program
+// Ben and Mona; and Cleo and Mia, who stay on the line, recorded, as long as the
+// house is open. Bea has no calls.
 func (c *cast) calls(ctx context.Context) error {
 	var running sync.WaitGroup
-	errs := make([]error, 3)
+	errs := make([]error, 4)
 	for i, pair := range []struct {
 		caller, contact   string
 		oneSided          bool
 		toCaller, toOther **somebody
 		talk              **talk
+		stays             bool
 	}{
-		{"Ann", "Maya", false, &c.ann, &c.maya, &c.annMaya},
-		{"Alice", "Carol", false, &c.alice, &c.carol, &c.aliceCarol},
-		{"Ben", "Mona", true, &c.ben, &c.mona, &c.benMona},
+		{"Ann", "Maya", false, &c.ann, &c.maya, &c.annMaya, false},
+		{"Alice", "Carol", false, &c.alice, &c.carol, &c.aliceCarol, false},
+		{"Ben", "Mona", true, &c.ben, &c.mona, &c.benMona, false},
+		{"Cleo", "Mia", false, &c.cleo, &c.mia, &c.cleoMia, true},
 	} {
 		a, b, err := c.d.pair(ctx, pair.caller, pair.contact, pair.oneSided)
 		if err != nil {
 			return err
 		}
 		*pair.toCaller, *pair.toOther = a, b
-		running.Go(func() { *pair.talk, errs[i] = c.talk(ctx, a, b) })
+		running.Go(func() { *pair.talk, errs[i] = c.talk(ctx, a, b, pair.stays) })
 	}
 	running.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -213,12 +218,12 @@ func (c *cast) calls(ctx context.Context) error {
 	return nil
 }
 
-func (c *cast) talk(ctx context.Context, a, b *somebody) (*talk, error) {
+func (c *cast) talk(ctx context.Context, a, b *somebody, stays bool) (*talk, error) {
 	t, err := c.d.ring(ctx, a, b, "1", "1")
 	if err == nil {
 		err = t.speak(ctx, 0, 3)
 	}
-	if err == nil {
+	if err == nil && !stays {
 		err = t.hangUp(ctx)
 	}
 	return t, err

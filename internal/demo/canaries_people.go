@@ -24,6 +24,7 @@ func (c *cast) people(ctx context.Context) error {
 		{c.alice, "contributor", c.aliceCarol}, {c.carol, "contact", c.aliceCarol},
 		{c.ben, "contributor", c.benMona}, {c.mona, "contact", c.benMona},
 		{c.bea, "contributor", nil},
+		{c.cleo, "contributor", c.cleoMia}, {c.mia, "contact", c.cleoMia},
 	} {
 		token, err := c.d.Sessions.LinkFor(ctx, p.who.program, p.who.id)
 		if err != nil {
@@ -34,13 +35,13 @@ func (c *cast) people(ctx context.Context) error {
 			return err
 		}
 		self := string(p.who.id)
-		may := map[string][]string{"list": {self}, "log": {self}, "reveal": {self}}
+		may := map[string][]string{"list": {self}, "log": {self}, "reveal": {self}, "dial": {self}}
 		var sees []string
 		if p.talk != nil {
 			call := string(p.talk.id)
 			may["log"] = append(may["log"], call)
 			may["view"], may["withdraw"] = []string{call}, []string{call}
-			may["allow"] = []string{call}
+			may["allow"], may["talk"] = []string{call}, []string{call}
 			if track := c.tracks[p.who]; track != "" {
 				may["listen"] = []string{track}
 				may["log"] = append(may["log"], track)

@@ -151,10 +151,12 @@ func (c *cast) mayWork(w *colleague, dismissed []string) (may map[string][]strin
 	return may, sees
 }
 
+func (c *cast) talks() []*talk { return []*talk{c.annMaya, c.aliceCarol, c.benMona, c.cleoMia} }
+
 // mayBreak is what officers may: ask for anything of their place, approve what
 // others asked, and open what was approved to them.
 func (c *cast) mayBreak(w *colleague, may map[string][]string, places []string) {
-	for _, t := range []*talk{c.annMaya, c.aliceCarol, c.benMona} {
+	for _, t := range c.talks() {
 		if slices.Contains(places, string(t.caller.program)) {
 			may["break"] = append(may["break"], string(t.id), string(t.caller.id), string(t.contact.id))
 		}
@@ -189,7 +191,7 @@ func (c *cast) mayOpen(may map[string][]string, object string) {
 	}
 	may["view"] = append(may["view"], object)
 	may["log"] = append(may["log"], object)
-	for _, t := range []*talk{c.annMaya, c.aliceCarol, c.benMona} {
+	for _, t := range c.talks() {
 		if string(t.id) == object {
 			for _, who := range []*somebody{t.caller, t.contact} {
 				may["listen"] = append(may["listen"], c.tracks[who])

@@ -37,7 +37,7 @@ func inDoors(root string) ([]*mutant, error) {
 		return strings.Replace(old, "r.Context()", "context.WithValue(r.Context(), \"mutant\", \"door \"+r.Pattern+\": asks nobody\")", 1)
 	}
 	asked := []edit{
-		instead(authorize, root, "permit, err := s.house.Ask(r.Context(), who, row.rule.Verb, object, nil)", told),
+		instead(authorize, root, "permit, err := s.house.Ask(r.Context(), who, row.rule.Verb, object, row.detail)", told),
 		instead(authorize, root, "return s.house.Ask(r.Context(), who, rule.Verb, object, detail)", told),
 		instead("internal/access/access.go", root, "if g.passes(asker, v, o, f.Facts) && f.there {", func(string) string {
 			return "if mutantDoor, _ := ctx.Value(\"mutant\").(string); (g.passes(asker, v, o, f.Facts) || mutantDoor != \"\" && mutantOn(mutantDoor)) && f.there {"
