@@ -120,6 +120,9 @@ func (r *Room) dial(ctx context.Context, from session.Device, to yesline.Phone, 
 	if r.Reach == nil {
 		return nil, fmt.Errorf("a room without a way out: %w", yesline.Unavailable)
 	}
+	if err := r.turnAway(ctx, from, to); err != nil {
+		return nil, err
+	}
 	return r.begin(ctx, from, to, func(ctx context.Context, c *Live, callee yesline.PersonID) (err error) {
 		if own != nil {
 			if c.a, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: from.Person, Number: *own, Outside: true}); err != nil {
@@ -129,6 +132,29 @@ func (r *Room) dial(ctx context.Context, from session.Device, to yesline.Phone, 
 		c.b, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: callee, Number: to})
 		return err
 	})
+}
+
+// turnAway refuses a number that may not be called and is of nobody we know,
+// before it is met: of such a call nothing is kept but that it was refused.
+func (r *Room) turnAway(ctx context.Context, from session.Device, to yesline.Phone) error {
+	if r.Tolls == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	who := tolls.Who{Program: from.Program, Person: from.Person, Trunk: "any"}
+	_, err := r.Tolls.Look(ctx, who, to)
+	if refusal := (*tolls.Refusal)(nil); !errors.As(err, &refusal) {
+		return nil // whatever failed is found again, and told, where it is needed
+	}
+	if _, err := r.People.Find(ctx, from.Program, to); !errors.Is(err, yesline.NotFound) {
+		return nil
+	}
+	call, err := r.Tolls.Place(ctx, who, to) // which remembers the refusal
+	if err == nil {
+		call.End(time.Now())
+	}
+	return err
 }
 
 // way finds how somebody is reached, and whether that may be. What it reserved

@@ -172,7 +172,8 @@ func (s *story) connect(l *Leg, h Handset, early func(*media.Stream), like ...au
 		return line, err
 	}
 	l.Attach(line)
-	if !bridges(s.Caller.line.Voice, s.Callee.line.Voice) {
+	both := s.Caller.line.Play != nil && s.Callee.line.Play != nil
+	if both && !bridges(s.Caller.line.Voice, s.Callee.line.Voice) {
 		return line, ErrNoCodec
 	}
 	s.Answered(s.ctx, l)
