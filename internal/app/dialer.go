@@ -228,8 +228,20 @@ func (a *App) callState(ctx context.Context, permit access.Permit, call yesline.
 	}
 	s := live.Wait(ctx, leg, after)
 	return web.CallState{Version: s.Version, State: string(s.State), Recording: s.Recording, Question: s.Question, MayAgree: s.MayAgree,
-		MayLast: s.MayLast, Theirs: s.Theirs, CanAsk: s.CanAsk, LeftMillis: s.Left.Milliseconds(), Mine: s.Mine, Paused: s.Paused, Reason: s.Unable, Ending: s.Ending,
+		MayLast: s.MayLast, Theirs: s.Theirs, CanAsk: s.CanAsk, LeftMillis: s.Left.Milliseconds(), Mine: s.Mine, Paused: s.Paused, Reason: s.Unable, Ending: told(s.Ending, leg.Side),
 		Other: other, Seconds: int64(s.Talking.Seconds())}, nil
+}
+
+// told is how a call ended, as the party of one side is told it.
+func told(ending string, side capture.Side) string {
+	who, hungUp := strings.CutSuffix(ending, " hung up")
+	switch {
+	case !hungUp:
+		return ending
+	case who == "the "+string(side):
+		return "you hung up"
+	}
+	return "they hung up"
 }
 
 // inWords puts a refusal into a sentence for the person.

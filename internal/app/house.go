@@ -27,6 +27,7 @@ func (a *App) house(answers *web.Answers, cursors yesline.Secret) web.House {
 		Accounts: a.accounts(), Joining: a.joining(), Work: a.work(),
 		Tickets: web.Tickets{Issue: a.Tickets.Issue, Check: a.Tickets.Check, Slide: a.Tickets.Slide},
 		Outbox:  a.outbox(),
+		Try:     a.Config.Stage.Try,
 		Dialer:  a.dialer(),
 		API: web.API{WhoKey: a.Sessions.WhoKey, WhoKeyID: a.Sessions.WhoKeyID, KeyOf: a.Tickets.KeyOf,
 			Address: a.Config.ClientAddress, Answers: answers, CursorKey: cursors},

@@ -6,4 +6,5 @@ import "yesline/internal/web"
 type Stage struct {
 	Friends     []web.Friend // whom the dialer offers to call
 	SampleVoice []byte       // a WAV for those without a microphone
+	Try         *web.Tryout  // what its front page offers; nil: it asks people to sign in
 }

@@ -22,6 +22,7 @@ import (
 	"yesline/internal/notify/desk"
 	"yesline/internal/phone"
 	"yesline/internal/program"
+	"yesline/internal/web"
 )
 
 //go:embed speech/*.ul
@@ -53,6 +54,9 @@ type Demo struct {
 	phones  []*phone.Phone
 	links   []link
 	agreed  *talk // the call that both agreed to
+
+	visitors int // that came without an account
+	maya     *maya
 }
 
 // ErrFailed says that a claim did not hold; the table told which.
@@ -112,6 +116,12 @@ func open(ctx context.Context, o Options) (d *Demo, err error) {
 	if cfg.Desk, err = desk.New(cfg.Data); err != nil {
 		return nil, err
 	}
+	voice, err := d.sampleVoice()
+	if err != nil {
+		return nil, err
+	}
+	cfg.WebRTC.UDP = "127.0.0.1:0"
+	cfg.Stage = app.Stage{Friends: []web.Friend{friend()}, SampleVoice: voice, Try: &web.Tryout{Friend: friend(), Visitor: d.visitor}}
 	d.say("opening a house in %s", d.folder)
 	if d.App, err = app.New(ctx, cfg, slog.New(slog.NewJSONHandler(d.logFile, nil))); err != nil {
 		return nil, err
@@ -123,8 +133,14 @@ func open(ctx context.Context, o Options) (d *Demo, err error) {
 		return nil, err
 	}
 	d.oneSided, err = d.Programs.Add(ctx, program.Terms{Name: "Only my side (demo)", Country: "US", OneSided: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := d.welcome(); err != nil {
+		return nil, err
+	}
 	d.say("pages on %s, telephones on %s", cfg.URL, d.Phones.Address())
-	return d, err
+	return d, nil
 }
 
 // freeAddress finds where the pages can listen on this machine.
@@ -148,6 +164,9 @@ func freeAddress(wanted string) (string, error) {
 
 func (d *Demo) close() error {
 	var errs []error
+	if d.maya != nil {
+		d.maya.close()
+	}
 	for _, p := range d.phones {
 		p.Close()
 	}
@@ -186,7 +205,10 @@ func (d *Demo) number() (string, yesline.Phone, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.next++
-	n := fmt.Sprintf("+120255501%02d", d.next)
+	n, err := made(d.next)
+	if err != nil {
+		return "", yesline.Phone{}, err
+	}
 	d.numbers = append(d.numbers, n)
 	p, err := yesline.NewPhone(n)
 	return n, p, err
@@ -268,7 +290,7 @@ func (d *Demo) invite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(d.options.Out, "\nDEMO. Everything here is made up and goes when you press Ctrl-C. Each link signs in once, within 15 minutes:\n\n")
+	fmt.Fprintf(d.options.Out, "\nDEMO. Everything here is made up and goes when you press Ctrl-C. Open this, and call Maya:\n\n  %s\n\nOr look around as somebody else. Each link signs in once, within 15 minutes:\n\n", d.Config.URL)
 	for _, l := range d.links {
 		token, err := d.Sessions.LinkFor(ctx, l.who.program, l.who.id)
 		if err != nil {

@@ -81,6 +81,13 @@ var scenes = []struct {
 		s.House.Outbox = func() []Message { return []Message{{day, "+1 ••• ••42", "Your Yesline code is 246810."}} }
 	}},
 	{"outbox-empty", "", "/outbox", func(t testing.TB, s *sample) { s.House.Outbox = func() []Message { return nil } }},
+	{"try", "", "/try", inDemo},
+	{"tour-dial", "ann", "/call", inDemo},
+	{"tour-listen", "ann", "/calls/" + string(callID("private")), inDemo},
+	{"tour-gone", "ann", "/calls/" + string(callID("withdrawn")), inDemo},
+	{"tour-list", "ann", "/calls/" + string(callID("both")) + "/log", inDemo},
+	{"tour-withdraw", "ann", "/calls/" + string(callID("both")) + "/withdraw", inDemo},
+	{"tour-receipt", "ann", "/receipts/" + string(receipt), inDemo},
 	{"house", "op", "/house", nil},
 	{"house-empty", "op", "/house", func(_ testing.TB, s *sample) {
 		s.Programs = func(context.Context) ([]Program, error) { return nil, nil }

@@ -104,6 +104,7 @@ func (s *Site) rows() []row {
 	if s.house.Outbox != nil {
 		table = append(table, public("GET /outbox", "a demo has no phones to send to; it shows what it would have sent", s.outbox))
 	}
+	table = append(table, s.tryRows()...)
 	table = append(table, s.dialRows()...)
 	return append(table, s.apiRows()...)
 }

@@ -82,7 +82,7 @@ func (s *Site) pageFor(w http.ResponseWriter, r *http.Request, status int, v vie
 // write renders into memory first: a page that breaks half-way is never sent.
 func (s *Site) write(w http.ResponseWriter, status int, f frame) {
 	v := f.View
-	f.Dials = s.house.Dialer.Dial != nil
+	f.Dials, f.Tour = s.house.Dialer.Dial != nil, s.tourOf(v, f.Kind)
 	data, err := s.pages.render(f)
 	if err != nil {
 		s.failures.Add(1)
@@ -107,6 +107,7 @@ type frame struct {
 	Staff string // the page of the asker's colleagues
 	Open  []openCase
 	Dials bool // the house has a dialer
+	Tour  *tour
 	View  view
 }
 
@@ -117,10 +118,10 @@ type openCase struct {
 }
 
 var shapes = []string{"in", "landing", "calls", "call", "log", "withdraw", "receipt", "me", "house", "problem",
-	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "staff", "cases", "break", "case", "opened", "outbox", "dial", "offline"}
+	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "staff", "cases", "break", "case", "opened", "outbox", "dial", "offline", "try"}
 
 func loadPages(assets string) (pages, error) {
-	base, err := template.New("layout.html").Funcs(words).ParseFS(files, "pages/layout.html", "pages/parts.html")
+	base, err := template.New("layout.html").Funcs(words).ParseFS(files, "pages/layout.html", "pages/parts.html", "pages/tour.html")
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func (s *Site) cookie(value string) *http.Cookie {
 func (s *Site) front(w http.ResponseWriter, r *http.Request) {
 	who, err := s.who(r)
 	if err != nil {
-		http.Redirect(w, r, "/in", http.StatusSeeOther)
+		http.Redirect(w, r, s.frontDoor(), http.StatusSeeOther)
 		return
 	}
 	http.Redirect(w, r, home(who), http.StatusSeeOther)

@@ -87,6 +87,8 @@ type House struct {
 	// Outbox is what a demo would have sent, newest first. Only a demo has it.
 	Outbox func() []Message `may:"be missing"`
 
+	Try *Tryout // of a demo only: whoever comes may call somebody
+
 	API API // what programs ask
 }
 
