@@ -2,7 +2,6 @@ package capture
 
 import (
 	"bytes"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +22,16 @@ type second struct {
 	payload []byte // audio.Rate bytes, silence where nothing came; Opus: audio.Packets
 }
 
+// seconds are those that were sealed: a house of many calls needs one for each
+// voice, again every second.
+var seconds = sync.Pool{New: func() any { return &second{payload: make([]byte, 0, max(audio.Rate, audio.PacketsMost))} }}
+
+// free gives a second back that was sealed, without what was said in it.
+func (s *second) free() {
+	clear(s.payload[:cap(s.payload)])
+	seconds.Put(s)
+}
+
 func (s *second) has(u int) bool { return s.present[u/8]&(1<<(u%8)) != 0 }
 func (s *second) mark(u int)     { s.present[u/8] |= 1 << (u % 8) }
 
@@ -31,16 +40,16 @@ func (s *second) mark(u int)     { s.present[u/8] |= 1 << (u % 8) }
 // voice never earns more time than the call took, a second is handed out once
 // and in order, and what comes more than 200 ms late is dropped and counted.
 type lane struct {
-	codec audio.Codec
-	zero  time.Time // the moment of sample 0, with the monotonic clock
-
-	mu       sync.Mutex // guards the rest: the receive loop places, the recorder takes
+	// What every packet needs lies together.
+	mu       sync.Mutex // guards the rest but codec and zero: the receive loop places, the recorder takes
+	codec    audio.Codec
+	anchored bool
+	closed   bool
+	stamp    uint32     // RTP timestamp of the newest packet
+	at       int64      // and where it lies, in the same clock
 	next     int64      // the first second not handed out
 	open     [3]*second // next, next+1, next+2
-	anchored bool
-	stamp    uint32 // RTP timestamp of the newest packet
-	at       int64  // and where it lies, in the same clock
-	closed   bool
+	zero     time.Time  // the moment of sample 0, with the monotonic clock
 
 	late, odd, twice int64
 }
@@ -78,9 +87,33 @@ func (l *lane) place(stamp uint32, payload []byte, now time.Time) {
 		return
 	}
 	at = at / unit * unit
+	if s := l.whole(at, len(payload)); s != nil {
+		copy(s.payload[at%audio.Rate:], payload)
+		return
+	}
 	for u := int64(0); u*unit < int64(len(payload)); u++ {
 		l.put(at+u*unit, payload[u*unit:(u+1)*unit])
 	}
+}
+
+// whole is put for nearly every packet: it marks all units of one that lies in
+// an open second where nothing was received yet, and gives that second; nil if
+// the packet is another kind.
+func (l *lane) whole(at int64, size int) *second {
+	n, from := at/audio.Rate-l.next, at%audio.Rate
+	if n < 0 || n >= int64(len(l.open)) || l.open[n] == nil || from+int64(size) > audio.Rate {
+		return nil
+	}
+	s, first, last := l.open[n], int(from/unit), int(from/unit)+size/unit
+	for u := first; u < last; u++ {
+		if s.has(u) {
+			return nil
+		}
+	}
+	for u := first; u < last; u++ {
+		s.mark(u)
+	}
+	return s
 }
 
 // locate turns a timestamp into its place in the call. All is in the clock of
@@ -139,11 +172,10 @@ func silences(codec audio.Codec) []byte {
 
 // begin opens second n, which is one of the three and not open yet.
 func (l *lane) begin(n int64) *second {
-	s := &second{n: n}
-	if l.codec == audio.Opus {
-		s.payload = make([]byte, 0, audio.PacketsMost)
-	} else {
-		s.payload = slices.Clone(silences(l.codec))
+	s := seconds.Get().(*second)
+	s.n, s.present, s.payload = n, [13]byte{}, s.payload[:0]
+	if l.codec != audio.Opus {
+		s.payload = append(s.payload, silences(l.codec)...)
 	}
 	l.open[n-l.next] = s
 	return s
@@ -162,6 +194,13 @@ func (l *lane) take(now time.Time) []*second {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.shift(now.Sub(l.zero) - reorder)
+}
+
+// due is when take has the next second to hand out.
+func (l *lane) due() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.zero.Add(time.Duration(l.next+1)*time.Second + reorder)
 }
 
 // finish hands out all that is left, cut at now, and takes no more.

@@ -14,11 +14,11 @@ import (
 
 const (
 	renewEvery = time.Second
-	lookEvery  = 50 * time.Millisecond
+	doubtEvery = 50 * time.Millisecond // how soon a second that waits for a no is looked at again
 )
 
-// recorder keeps one voice: it renews the lease about every second and seals
-// each second 200 ms after its end, away from the receive loop. The first
+// recorder keeps one voice: when a second is 200 ms old it renews the lease and
+// seals it, away from the receive loop, and sleeps until the next is. The first
 // refusal of either is the last byte of the voice.
 type recorder struct {
 	leg  *Leg
@@ -159,32 +159,28 @@ var errHalted = errors.New("the party stopped it")
 
 // keep returns nil when the call ended, or why no more is kept.
 func (r *recorder) keep(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	renewed := time.Now()
+	due := time.NewTimer(min(renewEvery, time.Until(r.lane.due())))
+	defer due.Stop()
 	for {
-		asked := false
 		select {
 		case <-r.halted:
 			return errHalted
 		case <-ctx.Done():
 			return r.last(ctx)
 		case <-r.again:
-			asked = true
-		case <-tick.C:
+		case <-due.C:
 		}
-		if asked || time.Since(renewed) >= renewEvery {
-			if err := r.ask(ctx); err != nil {
-				return err // not renewed: no more bytes, whatever the reason
-			}
-			renewed = time.Now()
+		if err := r.ask(ctx); err != nil {
+			return err // not renewed: no more bytes, whatever the reason
 		}
 		if r.leg.live.inDoubt() {
-			continue // somebody said no and it is being written down; the seconds wait, or are lost
+			due.Reset(doubtEvery) // somebody said no and it is being written down; the seconds wait, or are lost
+			continue
 		}
 		if err := r.seal(r.lane.take(time.Now())); err != nil {
 			return err
 		}
+		due.Reset(min(renewEvery, time.Until(r.lane.due())))
 	}
 }
 
@@ -230,6 +226,7 @@ func (r *recorder) seal(seconds []*second) error {
 		if err := r.put(r.grant, s.n, &vault.Second{Codec: r.lane.codec, Present: s.present, Payload: s.payload}); err != nil {
 			return err
 		}
+		s.free()
 	}
 	return nil
 }

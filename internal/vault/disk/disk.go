@@ -28,11 +28,18 @@ type Disk struct {
 
 	reading sync.Mutex // guards open
 	open    map[string]*os.File
+
+	writing sync.Mutex // guards written; taken after reading
+	written map[string]*os.File
 }
 
-// openMost is how many blobs that are being read stay open: opening one costs
-// more than reading from it.
-const openMost = 128
+// Opening a blob costs more than reading or writing a second of it, so those
+// that were used last stay open: what is read until others push it out, what is
+// written until it is synced by itself, as each is at its end.
+const (
+	openMost    = 128
+	writtenMost = 4096
+)
 
 // Open uses folder, and makes it (0700) when it is not there.
 func Open(folder string) (*Disk, error) {
@@ -43,7 +50,7 @@ func Open(folder string) (*Disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the folder of the vault: %w", kind(err))
 	}
-	return &Disk{root: root, fresh: map[string]bool{}, open: map[string]*os.File{}}, nil
+	return &Disk{root: root, fresh: map[string]bool{}, open: map[string]*os.File{}, written: map[string]*os.File{}}, nil
 }
 
 // Close gives the folder back.
@@ -54,7 +61,15 @@ func (d *Disk) Close() error {
 		d.shut(name)
 	}
 	d.open = nil
-	return d.root.Close()
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	var errs []error
+	for name, f := range d.written {
+		errs = append(errs, f.Close())
+		delete(d.written, name)
+	}
+	d.written = nil
+	return errors.Join(append(errs, d.root.Close())...)
 }
 
 // place is a blob's shard and file.
@@ -77,15 +92,55 @@ func (d *Disk) WriteAt(ctx context.Context, name string, p []byte, off int64) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	for range 3 { // pushed out by others meanwhile: hardly ever, and not for ever
+		f, err := d.toWrite(shard, file, name)
+		if err != nil {
+			return fmt.Errorf("opening a blob to write: %w", kind(err))
+		}
+		if _, err = f.WriteAt(p, off); err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrClosed) {
+			return fmt.Errorf("writing a blob: %w", kind(err))
+		}
+	}
+	return fmt.Errorf("writing a blob that others close: %w", yesline.Unavailable)
+}
+
+// toWrite gives the blob's file, and makes it when it is new.
+func (d *Disk) toWrite(shard, file, name string) (*os.File, error) {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	if f := d.written[name]; f != nil {
+		return f, nil
+	}
 	f, err := d.openOrMake(shard, file, name)
 	if err != nil {
-		return fmt.Errorf("opening a blob to write: %w", kind(err))
+		return nil, err
 	}
-	_, err = f.WriteAt(p, off)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("writing a blob: %w", kind(err))
+	if d.written == nil {
+		return nil, errors.Join(fs.ErrClosed, f.Close())
 	}
-	return nil
+	for other, g := range d.written {
+		if len(d.written) < writtenMost {
+			break
+		}
+		delete(d.written, other)
+		if err := g.Close(); err != nil { // of a network's file system: what was written is perhaps lost
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	d.written[name] = f
+	return f, nil
+}
+
+// forget takes the blob's file from those that are written; nil if it was none.
+func (d *Disk) forget(name string) *os.File {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	f := d.written[name]
+	delete(d.written, name)
+	return f
 }
 
 func (d *Disk) openOrMake(shard, file, name string) (*os.File, error) {
@@ -177,9 +232,11 @@ func (d *Disk) Sync(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f, err := d.root.OpenFile(file, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("opening a blob to sync: %w", kind(err))
+	f := d.forget(name)
+	if f == nil {
+		if f, err = d.root.OpenFile(file, os.O_RDWR, 0); err != nil {
+			return fmt.Errorf("opening a blob to sync: %w", kind(err))
+		}
 	}
 	if err := errors.Join(dataSync(f), f.Close()); err != nil {
 		return fmt.Errorf("syncing a blob: %w", kind(err))
@@ -234,8 +291,14 @@ func (d *Disk) Delete(ctx context.Context, name string) error {
 	// Under the lock, so that nobody opens it again in between: an open file
 	// would keep its bytes on the disk.
 	d.reading.Lock()
+	d.writing.Lock()
 	d.shut(name)
+	if f := d.written[name]; f != nil {
+		f.Close() // its bytes go with it
+		delete(d.written, name)
+	}
 	err = d.root.Remove(file)
+	d.writing.Unlock()
 	d.reading.Unlock()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("deleting a blob: %w", kind(err))

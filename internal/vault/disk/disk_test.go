@@ -184,3 +184,64 @@ func TestSyncAll(t *testing.T) {
 		t.Errorf("for who has gone: %v", err)
 	}
 }
+
+// What is written stays open until it is synced by itself or deleted, few at
+// once, and a file that was shut meanwhile is opened again.
+func TestWhatIsWrittenStaysOpen(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir())
+	write := func(name string, off int64) *os.File {
+		t.Helper()
+		if err := d.WriteAt(t.Context(), name, []byte("x"), off); err != nil {
+			t.Fatal(err)
+		}
+		f := d.written[name]
+		if f == nil {
+			t.Fatal("it is opened anew for every writing")
+		}
+		return f
+	}
+	closed := func(f *os.File) {
+		t.Helper()
+		if _, err := f.Stat(); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("a file is still open: %v", err)
+		}
+	}
+	name := string(yesline.NewTrackID())
+	first := write(name, 0)
+	if write(name, 1) != first {
+		t.Error("another file for the same blob")
+	}
+	if err := d.Sync(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	closed(first)
+	second := write(name, 2)
+	second.Close() // as if it were pushed out between finding and writing
+	delete(d.written, name)
+	third := write(name, 3)
+	if err := d.Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	closed(third)
+	if len(d.written) != 0 {
+		t.Errorf("%d are held", len(d.written))
+	}
+	for range writtenMost + 20 {
+		write(string(yesline.NewTrackID()), 0)
+	}
+	if len(d.written) != writtenMost {
+		t.Errorf("%d are open, want %d", len(d.written), writtenMost)
+	}
+	var last *os.File
+	for _, last = range d.written {
+		break
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	closed(last)
+	if err := d.WriteAt(t.Context(), name, []byte("x"), 0); err == nil {
+		t.Error("writing after closing")
+	}
+}
