@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// bell tells those who wait that something changed, and how often it has. The
-// zero value is ready.
+// bell tells those who wait that something changed, and how often it has, from
+// 1 on: who knows nothing yet says 0. The zero value is ready.
 type bell struct {
-	mu    sync.Mutex // guards the rest
-	rings int64
+	mu    sync.Mutex    // guards the rest
+	rings int64         // after the first
 	next  chan struct{} // closed with the next ring; nil while nobody waits
 }
 
@@ -23,12 +23,19 @@ func (b *bell) ring() {
 	}
 }
 
+// count is how often it has rung.
+func (b *bell) count() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rings + 1
+}
+
 // wait returns when it has rung more often than after, or ctx ended: how often
 // it has.
 func (b *bell) wait(ctx context.Context, after int64) int64 {
 	for {
 		b.mu.Lock()
-		rings := b.rings
+		rings := b.rings + 1
 		if b.next == nil {
 			b.next = make(chan struct{})
 		}

@@ -120,52 +120,89 @@ func (r *Room) dial(ctx context.Context, from session.Device, to yesline.Phone, 
 	if r.Reach == nil {
 		return nil, fmt.Errorf("a room without a way out: %w", yesline.Unavailable)
 	}
-	if err := r.turnAway(ctx, from, to); err != nil {
+	held, err := r.turnAway(ctx, from, to)
+	if err != nil {
 		return nil, err
 	}
+	defer held.giveBack()
 	return r.begin(ctx, from, to, func(ctx context.Context, c *Live, callee yesline.PersonID) (err error) {
 		if own != nil {
-			if c.a, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: from.Person, Number: *own, Outside: true}); err != nil {
+			if c.a, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: from.Person, Number: *own, Outside: true}, nil); err != nil {
 				return err
 			}
 		}
-		c.b, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: callee, Number: to})
+		c.b, err = r.way(ctx, c, Wanted{Call: c.ID, Program: from.Program, From: from.Person, To: callee, Number: to}, &held)
 		return err
 	})
 }
 
-// turnAway refuses a number that may not be called and is of nobody we know,
-// before it is met: of such a call nothing is kept but that it was refused.
-func (r *Room) turnAway(ctx context.Context, from session.Device, to yesline.Phone) error {
+// turnAway refuses a call that nobody's telephone here could take and that may
+// not go by a trunk, before the number is met: of such a call nothing is kept
+// but that it was refused. A caller who has all their calls is refused before
+// anything is looked up, whomever they call. What was held to find that out is
+// held for the call.
+func (r *Room) turnAway(ctx context.Context, from session.Device, to yesline.Phone) (held holding, err error) {
 	if r.Tolls == nil {
-		return nil
+		return held, nil
+	}
+	who := tolls.Who{Program: from.Program, Person: from.Person, Inside: true}
+	if err := r.Tolls.Ready(who); err != nil {
+		return held, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	who := tolls.Who{Program: from.Program, Person: from.Person, Trunk: "any"}
-	_, err := r.Tolls.Look(ctx, who, to)
-	if refusal := (*tolls.Refusal)(nil); !errors.As(err, &refusal) {
-		return nil // whatever failed is found again, and told, where it is needed
+	route, err := r.Reach(ctx, Wanted{Program: from.Program, From: from.Person, Number: to})
+	if err != nil {
+		return held, nil // whatever failed is found again, and told, where it is needed
+	}
+	route.Handset.Hangup() // it was only to say which way it is
+	who.Trunk, who.Inside = route.Trunk, route.Trunk == ""
+	if !r.Tolls.Doubtful(ctx, who, to) {
+		return held, nil
 	}
 	if _, err := r.People.Find(ctx, from.Program, to); !errors.Is(err, yesline.NotFound) {
-		return nil
+		return held, nil
 	}
-	call, err := r.Tolls.Place(ctx, who, to) // which remembers the refusal
-	if err == nil {
-		call.End(time.Now())
-	}
-	return err
+	toll, err := r.Tolls.Place(ctx, who, to) // which remembers a refusal
+	return holding{toll, route.Trunk}, err
 }
 
-// way finds how somebody is reached, and whether that may be. What it reserved
-// is given back when the call ends.
-func (r *Room) way(ctx context.Context, c *Live, w Wanted) (Handset, error) {
+// holding is a toll that was placed before its call was opened.
+type holding struct {
+	toll  *tolls.Call
+	trunk string
+}
+
+// take gives it to the call, if that goes this way.
+func (h *holding) take(trunk string) *tolls.Call {
+	if h == nil || h.trunk != trunk {
+		return nil
+	}
+	toll := h.toll
+	h.toll = nil
+	return toll
+}
+
+// giveBack ends what no call took.
+func (h *holding) giveBack() {
+	if h.toll != nil {
+		h.toll.End(time.Now())
+	}
+}
+
+// way finds how somebody is reached, and whether that may be, unless it is held
+// already. What it reserved is given back when the call ends.
+func (r *Room) way(ctx context.Context, c *Live, w Wanted, held *holding) (Handset, error) {
 	route, err := r.Reach(ctx, w)
 	if err != nil || r.Tolls == nil {
 		return route.Handset, err
 	}
-	toll, err := r.Tolls.Place(ctx, tolls.Who{Program: w.Program, Person: w.From, Trunk: route.Trunk, Inside: route.Trunk == ""}, w.Number)
+	toll := held.take(route.Trunk)
+	if toll == nil {
+		toll, err = r.Tolls.Place(ctx, tolls.Who{Program: w.Program, Person: w.From, Trunk: route.Trunk, Inside: route.Trunk == ""}, w.Number)
+	}
 	if err != nil {
+		hangUp(route.Handset)
 		return nil, err
 	}
 	c.tolls = append(c.tolls, toll)
@@ -209,6 +246,7 @@ func (r *Room) begin(ctx context.Context, from session.Device, to yesline.Phone,
 		c.Callee.Person = callee
 	}
 	if err := way(ctx, c, callee); err != nil {
+		hangUp(c.a, c.b)
 		c.settleTolls()
 		r.leave(c)
 		return nil, err
@@ -245,11 +283,11 @@ func (r *Room) Receive(ctx context.Context, program yesline.ProgramID, from *yes
 		return nil, err
 	}
 	route, err := r.Reach(ctx, Wanted{Call: c.ID, Program: program, To: to})
+	c.b = route.Handset
 	if err != nil {
 		r.leave(c)
 		return nil, err
 	}
-	c.b = route.Handset
 	err = fmt.Errorf("a caller who does not say who they are: %w", yesline.Denied)
 	if from != nil {
 		c.Caller.Person, err = r.People.Meet(ctx, program, *from)
@@ -259,6 +297,8 @@ func (r *Room) Receive(ctx context.Context, program yesline.ProgramID, from *yes
 		c.Caller.Person = ""
 		c.unable = "nothing is recorded: the caller is not known"
 	case c.Caller.Person == to:
+		hangUp(c.b)
+		c.settleTolls()
 		r.leave(c)
 		return nil, fmt.Errorf("a call to oneself: %w", yesline.Invalid)
 	}
@@ -283,7 +323,11 @@ func (r *Room) enter(c *Live) error {
 	if r.draining {
 		return fmt.Errorf("a house that closes takes no more calls: %w", yesline.Unavailable)
 	}
-	if r.Most > 0 && len(r.lives) >= r.Most {
+	most := r.Most
+	if c.late {
+		most -= most / 4 // calls from outside leave a quarter to our own people
+	}
+	if r.Most > 0 && len(r.lives) >= most {
 		return fmt.Errorf("the house carries all the calls it may: %w", yesline.TooMany)
 	}
 	if r.lives == nil {
@@ -317,9 +361,7 @@ func (r *Room) Drain(ctx context.Context) (left int) {
 	r.draining = true
 	r.mu.Unlock()
 	for {
-		r.news.mu.Lock()
-		seen := r.news.rings
-		r.news.mu.Unlock()
+		seen := r.news.count()
 		if left = r.Going(); left == 0 || ctx.Err() != nil {
 			return left
 		}

@@ -45,7 +45,7 @@ func (c *Live) askNow(ctx context.Context) {
 	if !c.mayAsk() {
 		return
 	}
-	c.together(false) // what is pressed now is an answer, and the other's line does not hear it
+	c.together(false) // what is pressed now is an answer
 	defer func() {
 		if ctx.Err() == nil {
 			c.together(true)
@@ -64,34 +64,103 @@ func (c *Live) askNow(ctx context.Context) {
 	c.saveRecording(ctx)
 }
 
-// Pause keeps nothing of anybody until this party goes on: their seconds stay
-// empty, and the time of what follows is right. Either party who is recorded
-// may pause, and only who paused goes on. It reports whether that changed
-// anything, and does not wait.
+// pauseEvery is how often a party's pausing changes at most. A pause itself
+// waits for nothing: it is the going on that does, and the log.
+const pauseEvery = time.Second
+
+// rest is how one party has the recording paused.
+type rest struct {
+	wanted  bool
+	on      bool
+	since   time.Time     // on changed
+	pressed chan struct{} // has one when wanted changed; nil before it first did
+	over    chan struct{} // closed with the leg
+}
+
+func (r *rest) end() {
+	if r.pressed != nil {
+		close(r.pressed)
+		close(r.over)
+	}
+}
+
+// Pause keeps nothing of anybody, at once, until this party goes on, which may
+// take a moment: their seconds stay empty, and the time of what follows is
+// right. Either party who is recorded may pause, and only who paused goes on. It
+// reports whether that changed anything, and does not wait.
 func (l *Leg) Pause(on bool) bool {
-	c, at := l.live, time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || on == l.pausing || on && l.answer != yes {
+	r := &l.rest
+	if l.closed || on == r.wanted || on && l.answer != yes {
 		return false
 	}
-	l.pausing = on
-	verb, prompt := "call.resumed", "resumed"
-	if on {
-		c.pausing.Add(1)
-		verb, prompt = "call.paused", "paused"
-	} else {
-		c.pausing.Add(-1)
+	r.wanted = on
+	if on && !r.on {
+		l.rests(true)
 	}
-	c.writers.Go(func() { // before close, so End waits for it
-		c.save(context.Background(), func(ctx context.Context) error { return c.room.told(ctx, c, l, verb, c.wall(at)) })
-	})
+	if r.pressed == nil {
+		r.pressed, r.over = make(chan struct{}, 1), make(chan struct{})
+		l.live.writers.Go(l.writePauses) // before close, so End waits for it
+	}
+	select {
+	case r.pressed <- struct{}{}:
+	default: // it is about to be looked at
+	}
+	return true
+}
+
+// rests makes a pause or its end true. Called with mu held.
+func (l *Leg) rests(on bool) {
+	c := l.live
+	l.rest.on, l.rest.since = on, time.Now()
+	by, prompt := int32(-1), "resumed"
+	if on {
+		by, prompt = 1, "paused"
+	}
+	c.pause(by)
 	select {
 	case c.said <- prompt:
 	default: // they hear the first of several in a row
 	}
 	c.news.ring()
-	return true
 }
 
-func (c *Live) paused() bool { return c.pausing.Load() > 0 }
+// writePauses writes this party's pauses down, one after the other, and lets
+// them go on. Of what is pressed to and fro meanwhile the last counts. It ends
+// with the call.
+func (l *Leg) writePauses() {
+	c, told := l.live, false
+	for range l.rest.pressed {
+		for on, since := l.rested(told); on != told; on, since = l.rested(told) {
+			told = on
+			verb := map[bool]string{true: "call.paused", false: "call.resumed"}[on]
+			c.save(context.Background(), func(ctx context.Context) error { return c.room.told(ctx, c, l, verb, c.wall(since)) })
+			breath := time.NewTimer(pauseEvery)
+			select {
+			case <-breath.C:
+			case <-l.rest.over:
+				breath.Stop()
+			}
+		}
+	}
+}
+
+// rested tells whether this party has the recording paused, and since when. Told
+// says that a pause was written down: now it may end.
+func (l *Leg) rested(told bool) (on bool, since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if told && l.rest.on && !l.rest.wanted && !l.closed {
+		l.rests(false)
+	}
+	return l.rest.on, l.rest.since
+}
+
+// pause tells both legs, where each packet looks.
+func (c *Live) pause(by int32) {
+	c.Caller.pauses.Add(by)
+	c.Callee.pauses.Add(by)
+}
+
+func (c *Live) paused() bool { return c.Caller.pauses.Load() > 0 }

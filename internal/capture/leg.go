@@ -45,10 +45,13 @@ type Leg struct {
 	lane atomic.Pointer[lane] // where packets go; nil: they are dropped
 	held atomic.Bool          // this party put us on hold: what comes is music, not a voice
 
+	pauses atomic.Int32 // how many parties of the call have the recording paused
+
 	mu       sync.Mutex // guards the rest: the receive loop presses keys, the call asks
 	answer   answer
-	asking   bool     // from the question on: 2 is an answer
-	pausing  bool     // this party has the recording paused
+	turn     int  // how many others took the line over
+	asking   bool // from the question on: 2 is an answer
+	rest     rest
 	heard    *hearing // the last question that was played to its end
 	star     time.Time
 	notes    chan note // what to tell consent, in order
@@ -78,6 +81,7 @@ type note struct {
 	keys               string
 	at                 time.Time
 	heard              *hearing
+	way                consent.Way // how the house knew who it was
 }
 
 func newLeg(c *Live, side Side, person yesline.PersonID, device yesline.DeviceID) *Leg {
@@ -99,12 +103,16 @@ func (l *Leg) LogValue() slog.Value { return slog.StringValue(string(l.ID)) }
 func (l *Leg) Unwanted(at time.Time) { l.stops(at, "sip", "recordpref:off") }
 
 // Attach gives the leg its line, before anything is played.
-func (l *Leg) Attach(line Line) { l.line = line }
+func (l *Leg) Attach(line Line) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.line = line
+}
 
 // Heard takes a voice packet of this leg's locked source, as it arrives. It
 // never blocks; while nothing may be kept the packet is dropped.
 func (l *Leg) Heard(stamp uint32, payload []byte, now time.Time) {
-	if lane := l.lane.Load(); lane != nil && !l.held.Load() && !l.live.paused() {
+	if lane := l.lane.Load(); lane != nil && !l.held.Load() && l.pauses.Load() == 0 {
 		lane.place(stamp, payload, now)
 	}
 }
@@ -119,16 +127,37 @@ func (l *Leg) Hold(on bool) { l.held.Store(on) }
 func (l *Leg) Relearn() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.turn++
 	l.heard, l.star = nil, time.Time{}
 	if lane := l.lane.Load(); lane != nil {
 		lane.forget()
 	}
-	if l.answer != yes {
-		return
+	if l.answer == yes {
+		l.lost()
 	}
+}
+
+// lost ends a yes of who had the line before. Called with mu held.
+func (l *Leg) lost() {
 	l.answer = no
 	l.halt("said yes; another source took over the line")
 	l.tell(note{stop: true, channel: "call", at: time.Now()})
+}
+
+// way is how the house knows who is on the line: not at all, once others took it
+// over. Called with mu held.
+func (l *Leg) way() consent.Way {
+	if l.turn > 0 {
+		return consent.ByCallerID
+	}
+	return l.line.Way
+}
+
+// who tells whose turn it is on the line, and how the house knows who that is.
+func (l *Leg) who() (turn int, way consent.Way) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.turn, l.way()
 }
 
 // Key takes a key of this party. Locked says that it came in telephone-events
@@ -167,13 +196,13 @@ func (l *Leg) afterStar(key byte, at time.Time) (after bool) {
 	return after
 }
 
-// agree takes a yes, which counts only after the question's last word. Lasting
-// also lets this house record later calls with the same person. It reports
-// whether it counted.
+// agree takes a yes, which counts only after the question's last word, and from
+// a page only where it speaks for who is on the line. Lasting also lets this
+// house record later calls with the same person. It reports whether it counted.
 func (l *Leg) agree(at time.Time, channel, keys string, lasting bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.heard == nil || l.answer != open || lasting && !l.lasts() {
+	if l.heard == nil || l.answer != open || lasting && !l.lasts() || channel == "page" && !l.pageSpeaks() {
 		return false
 	}
 	l.answer, l.why = yes, "said yes"
@@ -233,7 +262,7 @@ func (l *Leg) tell(n note) {
 	if l.closed {
 		return
 	}
-	n.heard = l.heard
+	n.heard, n.way = l.heard, l.way()
 	l.live.news.ring()
 	if !n.yes {
 		l.live.doubt(1)
@@ -249,9 +278,9 @@ func (l *Leg) tell(n note) {
 }
 
 // Ask plays the question, at most twice, and returns when this party has
-// answered and the answer is written down, or the call ended. Silence is a no.
-// Who once said yes for all calls with this other person is told so instead,
-// and can say no to it.
+// answered and the answer is written down, or the call ended. Silence is a no,
+// and a yes is one of who heard the whole question. Who once said yes for all
+// calls with this other person is told so instead, and can say no to it.
 func (l *Leg) Ask(ctx context.Context) {
 	if l.live.unable != "" {
 		return
@@ -263,13 +292,8 @@ func (l *Leg) Ask(ctx context.Context) {
 	if l.recall(ctx) {
 		return
 	}
-	name := "ask"
-	if !l.lasts() {
-		name = "ask_once"
-	}
-	h, sound := l.hearing(name)
 	for range 2 {
-		if l.ask(ctx, h, sound) || ctx.Err() != nil {
+		if l.ask(ctx) || ctx.Err() != nil {
 			break
 		}
 	}
@@ -278,8 +302,8 @@ func (l *Leg) Ask(ctx context.Context) {
 }
 
 // lasts reports whether the house knows well enough who this is for a yes to
-// hold for later calls.
-func (l *Leg) lasts() bool { return l.line.Way != consent.ByCallerID }
+// hold for later calls. Called with mu held.
+func (l *Leg) lasts() bool { return l.way() != consent.ByCallerID }
 
 func (l *Leg) hearing(name string) (hearing, []byte) {
 	p := l.live.room.Say(name)
@@ -288,11 +312,13 @@ func (l *Leg) hearing(name string) (hearing, []byte) {
 }
 
 // recall takes a yes that this person gave for all calls with the other one,
-// after telling them; a 2 or *9 meanwhile comes first. It reports whether that
-// settled it, and no question is needed.
+// after telling them; a 2 or *9 meanwhile comes first, and it is nothing to
+// whoever takes the line over. It reports whether that settled it, and no
+// question is needed.
 func (l *Leg) recall(ctx context.Context) bool {
 	c := l.live
-	asked := c.room.asked(l.line.Way)
+	turn, way := l.who()
+	asked := c.room.asked(way)
 	known, err := c.room.Consent.Remembered(ctx, c.ID, l.Person, asked)
 	if err != nil {
 		c.room.report().Error("a lasting yes could not be looked up", "call", c.ID, "leg", l.ID, "error", err)
@@ -311,7 +337,7 @@ func (l *Leg) recall(ctx context.Context) bool {
 		l.wait(ctx) // a no that is being written down
 		return true
 	}
-	if !said {
+	if now, _ := l.who(); !said || now != turn {
 		return false
 	}
 	err = c.room.Consent.Recall(ctx, c.ID, l.Person, l.ID, asked, l.evidence(note{heard: &h, at: time.Now()}))
@@ -323,11 +349,16 @@ func (l *Leg) recall(ctx context.Context) bool {
 	if l.answer != open {
 		return true
 	}
-	l.answer, l.why = yes, "said yes before, for calls with this person"
-	if err != nil {
+	defer l.decide()
+	switch {
+	case l.turn != turn: // while it was written down
+		l.lost()
+		return true
+	case err != nil:
 		l.answer, l.why = no, "said yes before, but "+cause(err)
+	default:
+		l.answer, l.why = yes, "said yes before, for calls with this person"
 	}
-	l.decide()
 	l.first()
 	c.news.ring()
 	return true
@@ -347,18 +378,24 @@ func (l *Leg) wait(ctx context.Context) {
 	}
 }
 
-// ask plays the question once and waits for the answer.
-func (l *Leg) ask(ctx context.Context, h hearing, sound []byte) (answered bool) {
+// ask plays the question once and waits for the answer, but not for that of
+// somebody who took the line over before its last word.
+func (l *Leg) ask(ctx context.Context) (answered bool) {
 	playing, enough := context.WithCancel(ctx)
 	defer enough()
 	defer context.AfterFunc(l.decided, enough)()
+	turn, way := l.who()
+	name := "ask"
+	if way == consent.ByCallerID {
+		name = "ask_once"
+	}
+	h, sound := l.hearing(name)
 	h.from = time.Now()
 	if l.line.Play(playing, sound) == nil {
 		h.to = time.Now()
-		l.mu.Lock()
-		l.heard = &h
-		l.mu.Unlock()
-		l.live.news.ring()
+		if !l.hears(h, turn) {
+			return false
+		}
 	}
 	silence := time.NewTimer(answerTime)
 	defer silence.Stop()
@@ -369,6 +406,18 @@ func (l *Leg) ask(ctx context.Context, h hearing, sound []byte) (answered bool) 
 	case <-silence.C:
 	}
 	return false
+}
+
+// hears keeps that the question was said to its end, to who has the line now.
+func (l *Leg) hears(h hearing, turn int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.turn != turn {
+		return false
+	}
+	l.heard = &h
+	l.live.news.ring()
+	return true
 }
 
 // silent takes no answer for a no.
@@ -454,11 +503,11 @@ func (l *Leg) note(n note) error {
 			return l.live.room.Consent.Stop(ctx, l.live.ID, l.Person, l.ID, ev)
 		}
 		if n.lasting {
-			_, err := l.live.room.Consent.Lasting(ctx, l.live.ID, l.Person, l.ID, l.live.room.asked(l.line.Way), ev)
+			_, err := l.live.room.Consent.Lasting(ctx, l.live.ID, l.Person, l.ID, l.live.room.asked(n.way), ev)
 			return err
 		}
 		return l.live.room.Consent.Answer(ctx, consent.Answer{Call: l.live.ID, Person: l.Person, Leg: l.ID,
-			Purpose: consent.Record, Yes: n.yes, Evidence: ev})
+			Purpose: consent.Record, Yes: n.yes, Way: n.way, Evidence: ev})
 	}
 	if first := l.live.room.First; first != nil && !n.yes {
 		return first(write)
@@ -473,5 +522,6 @@ func (l *Leg) close() {
 	if !l.closed {
 		l.closed = true
 		close(l.notes)
+		l.rest.end()
 	}
 }

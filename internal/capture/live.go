@@ -48,7 +48,6 @@ type Live struct {
 	changed chan struct{} // has one when a recording began, ended or may have
 	wanted  chan struct{} // has one when somebody wants to record
 	said    chan string   // a prompt that both are to hear now
-	pausing atomic.Int32  // how many parties have the recording paused
 	writers sync.WaitGroup
 	keepers sync.WaitGroup // the recorders that run
 	news    bell           // rings with every change that a page shows
@@ -275,11 +274,11 @@ func (c *Live) End(reason string) {
 		r.close() // those that Run never reached
 	}
 	c.settleTolls()
-	c.room.leave(c)
 	c.mu.Lock()
 	c.state, c.ending = Ended, reason
 	c.mu.Unlock()
 	defer c.news.ring()
+	defer c.room.leave(c) // last: who asks late finds either the call or its row, and both say how it ended
 	c.save(context.Background(), func(ctx context.Context) error { return c.room.ended(ctx, c, reason) })
 }
 

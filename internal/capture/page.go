@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/consent"
 )
 
 // Status is what one party may know of a call of theirs while it goes on.
@@ -15,7 +16,7 @@ type Status struct {
 	State     State
 	Recording string        // "both", "me", "them", "nobody": whose voice is being kept now
 	Question  bool          // my answer is waited for
-	MayAgree  bool          // and the question was said to its end: a yes counts now
+	MayAgree  bool          // and the question was said to its end: a yes of this page counts now
 	MayLast   bool          // and it may be for all calls with the other: "agree_always"
 	Left      time.Duration // how long my answer is still waited for; 0: not counted yet
 	Mine      string        // my answer: "yes", "no", "" for none yet
@@ -33,6 +34,28 @@ func (r *Room) Live(id yesline.CallID) *Live {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lives[id]
+}
+
+// Status is Live.Wait for a person's side of a call. Of one that is over it
+// says so, and how it ended, for as long as its row is kept. yesline.NotFound
+// when they are no party of it, or it goes on elsewhere.
+func (r *Room) Status(ctx context.Context, call yesline.CallID, person yesline.PersonID, after int64) (Status, Side, error) {
+	if live := r.Live(call); live != nil {
+		if mine := live.Leg(person); mine != nil {
+			return live.Wait(ctx, mine, after), mine.Side, nil
+		}
+		return Status{}, "", fmt.Errorf("the side of somebody in a call: %w", yesline.NotFound)
+	}
+	row, err := r.Call(ctx, call)
+	if err != nil {
+		return Status{}, "", err
+	}
+	for _, p := range row.Parties {
+		if person != "" && p.Person == person && row.State == Ended {
+			return Status{Version: after + 1, State: Ended, Recording: "nobody", Ending: row.Ending}, p.Side, nil
+		}
+	}
+	return Status{}, "", fmt.Errorf("the side of somebody in a call: %w", yesline.NotFound)
 }
 
 // Leg gives the leg of a person in the call; nil when they are no party.
@@ -83,12 +106,26 @@ func (l *Leg) tells(s *Status) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.Question = l.asking && l.answer == open && l.live.unable == ""
-	s.MayAgree = s.Question && l.heard != nil
+	s.MayAgree = s.Question && l.heard != nil && l.pageSpeaks()
 	s.MayLast = s.MayAgree && l.lasts()
-	if s.MayAgree {
+	if s.Question && l.heard != nil {
 		s.Left = max(0, time.Until(l.heard.to.Add(answerTime)))
 	}
 	s.Mine, s.Why = map[answer]string{yes: "yes", no: "no"}[l.answer], l.why
+}
+
+// pageSpeaks reports whether the page of this leg's person speaks for who is on
+// the line: theirs is the telephone that signed in, or they had us ring their
+// own from there. Whoever shows their number, or picks it up, answers by a key.
+// Called with mu held.
+func (l *Leg) pageSpeaks() bool {
+	switch l.way() {
+	case consent.ByAccount:
+		return true
+	case consent.ByRinging:
+		return l.Side == Caller && l.live.a != nil
+	}
+	return false
 }
 
 // kept reports whether this voice is being kept now.
@@ -104,7 +141,8 @@ func (l *Leg) kept() bool {
 // Choose takes a word from the page of this leg's own person, who is signed in
 // there: "agree", "agree_always", "decline", "stop", "pause", "resume",
 // "record", "hangup". They mean what the keys 1, 3, 2, *9, *5, *6 and *8 mean,
-// under the same rules. yesline.Conflict when it means nothing now.
+// under the same rules, and a yes only where the page speaks for who is on the
+// line. yesline.Conflict when it means nothing now.
 func (l *Leg) Choose(word string) error {
 	now := time.Now()
 	done := false

@@ -14,6 +14,9 @@ import (
 // longestCall keeps a track within what an object holds.
 const longestCall = 4*time.Hour - time.Minute
 
+// longestHelp ends a call for help that was forgotten: nobody listens to those.
+const longestHelp = 6 * time.Hour
+
 var (
 	errTooLong = errors.New("the longest time was reached")
 	errDone    = errors.New("it was over")
@@ -82,17 +85,13 @@ func (s *story) callerFirst() {
 		}
 		ringback(ringing, s.Caller.line, early)
 	})
-	line, err := s.connect(s.Callee, s.b, once(early), s.Caller.line.Voice)
-	if err != nil {
+	if _, err := s.connect(s.Callee, s.b, once(early), s.Caller.line.Voice); err != nil {
 		enough()
 		asked.Wait()
 		s.sorry(err)
 		return
 	}
 	answered()
-	if line.Stream != nil {
-		line.Stream.Hears(nil) // what came before the answer is over; they hear each other once both were asked
-	}
 	if !s.askLater {
 		asked.Go(func() { s.Callee.Ask(s.ctx) })
 	}
@@ -130,19 +129,22 @@ func (s *story) bridge() {
 	s.Run(s.ctx)
 }
 
-// together lets the two hear each other; keys go through only while nobody is
-// being asked anything.
-func (c *Live) together(keys bool) {
+// together lets the two hear each other, keys and all, or neither the other:
+// while an answer is pending, tones that one plays would come back from the
+// other's line as keys.
+func (c *Live) together(on bool) {
 	a, b := c.Caller.line.Stream, c.Callee.line.Stream
 	if a == nil || b == nil {
 		return // a telephone without sound of its own, such as a test's
 	}
-	if keys {
+	if on {
 		media.Join(a, b)
 		return
 	}
-	a.PassKeys(false)
-	b.PassKeys(false)
+	for _, s := range [2]*media.Stream{a, b} {
+		s.Hears(nil)
+		s.PassKeys(false)
+	}
 }
 
 // pick connects a party's telephone, and ends the call if that fails.
@@ -268,6 +270,7 @@ func ringback(ctx context.Context, to Line, early <-chan *media.Stream) {
 		if heard != nil {
 			heard.Hears(to.Stream)
 			<-ctx.Done()
+			heard.Hears(nil) // they hear each other once both were asked
 			return
 		}
 	}
@@ -279,6 +282,8 @@ func (r *Room) Pass(ctx context.Context, a, b Handset) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer hangUp(a, b)
 	defer end(errDone)
+	limit := time.AfterFunc(longestHelp, func() { end(errTooLong) })
+	defer limit.Stop()
 	left := func(error) { end(ErrHungUp) }
 	from, err := a.Connect(ctx, Ends{Left: left})
 	if err != nil {

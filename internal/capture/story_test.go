@@ -50,7 +50,6 @@ func (h *handset) Connect(ctx context.Context, o capture.Ends) (capture.Line, er
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ends, h.up = o, true
-	h.ear.leg, _ = o.Listener.(*capture.Leg)
 	line := h.ear.line(h.codec)
 	line.Way = h.way
 	return line, nil
@@ -87,7 +86,9 @@ type line struct {
 	sending sync.WaitGroup
 }
 
-func (w *world) carries(begin func(l *line) (*capture.Live, error), caller bool) *line {
+// carries lets the room carry what begin begins, when setup has had the
+// telephones in its hands.
+func (w *world) carries(begin func(l *line) (*capture.Live, error), caller bool, setup ...func(*line)) *line {
 	w.t.Helper()
 	l := &line{world: w, a: newHandset(), b: newHandset(), over: make(chan struct{})}
 	l.b.rings, l.b.way = time.Second, consent.ByRinging
@@ -98,6 +99,12 @@ func (w *world) carries(begin func(l *line) (*capture.Live, error), caller bool)
 		return capture.Route{Handset: l.b}, nil
 	}
 	l.live = must(begin(l))(w.t)
+	l.a.ear.leg, l.b.ear.leg = l.live.Caller, l.live.Callee
+	for _, do := range setup {
+		if do != nil {
+			do(l)
+		}
+	}
 	go func() {
 		defer close(l.over)
 		if caller {
@@ -109,11 +116,11 @@ func (w *world) carries(begin func(l *line) (*capture.Live, error), caller bool)
 	return l
 }
 
-func (w *world) dials() *line {
+func (w *world) dials(setup ...func(*line)) *line {
 	w.t.Helper()
 	return w.carries(func(*line) (*capture.Live, error) {
 		return w.room.Dial(context.Background(), w.ann, must(yesline.NewPhone(bobNumber))(w.t))
-	}, true)
+	}, true, setup...)
 }
 
 const bobNumber = "+12025550102"
@@ -156,24 +163,27 @@ func TestCarry(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		setup  func(*line)
+		then   func(*line)
 		ending string
 	}{
-		"the callee hangs up": {func(l *line) { time.Sleep(8 * time.Second); l.b.hangsUp() }, "the callee hung up"},
-		"the caller hangs up": {func(l *line) { time.Sleep(8 * time.Second); l.a.hangsUp() }, "the caller hung up"},
-		"busy":                {func(l *line) { l.b.fails = capture.ErrBusy }, "the callee was busy"},
-		"no answer":           {func(l *line) { l.b.fails = capture.ErrNoAnswer }, "the callee did not answer"},
-		"no confirmation":     {func(l *line) { l.a.fails = capture.ErrNoACK }, "the caller's phone did not confirm"},
-		"no common codec":     {func(l *line) { l.b.codec = audio.Opus }, "the two telephones share no codec"},
-		"the caller gives up": {func(l *line) { l.b.rings = time.Hour; time.Sleep(3 * time.Second); l.a.hangsUp() }, "the caller hung up"},
-		"too long":            {func(l *line) { l.room.Longest = 0 }, "the longest time was reached"},
+		"the callee hangs up": {nil, func(l *line) { time.Sleep(8 * time.Second); l.b.hangsUp() }, "the callee hung up"},
+		"the caller hangs up": {nil, func(l *line) { time.Sleep(8 * time.Second); l.a.hangsUp() }, "the caller hung up"},
+		"busy":                {func(l *line) { l.b.fails = capture.ErrBusy }, nil, "the callee was busy"},
+		"no answer":           {func(l *line) { l.b.fails = capture.ErrNoAnswer }, nil, "the callee did not answer"},
+		"no confirmation":     {func(l *line) { l.a.fails = capture.ErrNoACK }, nil, "the caller's phone did not confirm"},
+		"no common codec":     {func(l *line) { l.b.codec = audio.Opus }, nil, "the two telephones share no codec"},
+		"the caller gives up": {func(l *line) { l.b.rings = time.Hour }, func(l *line) { time.Sleep(3 * time.Second); l.a.hangsUp() }, "the caller hung up"},
+		"too long":            {func(l *line) { l.room.Longest = 0 }, nil, "the longest time was reached"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := open(t, program.Terms{})
 				w.room.Longest = time.Minute
-				l := w.dials()
-				c.setup(l)
+				l := w.dials(c.setup)
+				if c.then != nil {
+					c.then(l)
+				}
 				if row := l.ended(); row.Ending != c.ending || row.State != capture.Ended {
 					t.Errorf("it ended because %q, want %q", row.Ending, c.ending)
 				}
@@ -211,7 +221,7 @@ func (l *line) status(h *handset) capture.Status {
 func TestWordsOfAPage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, program.Terms{}).dials()
+		l := open(t, program.Terms{}).dials(func(l *line) { l.b.way = consent.ByAccount })
 		time.Sleep(spoken + spoken/2) // in the middle of the question
 		if err := l.live.Caller.Choose("agree"); !errors.Is(err, yesline.Conflict) {
 			t.Errorf("a yes before the question's last word: %v", err)
@@ -292,8 +302,7 @@ func TestACallComesIn(t *testing.T) {
 				}
 				l := w.carries(func(*line) (*capture.Live, error) {
 					return w.room.Receive(context.Background(), w.program, from, w.ann.Person)
-				}, true)
-				l.a.way = consent.ByCallerID
+				}, true, func(l *line) { l.a.way = consent.ByCallerID })
 				time.Sleep(500 * time.Millisecond)
 				if l.a.isUp() {
 					t.Error("the caller pays for the ringing")
@@ -392,7 +401,7 @@ func TestAskedInTheCall(t *testing.T) {
 				l.b.ear.press("1")
 				l.a.ear.press("*8")
 				time.Sleep(2*spoken + 100*time.Millisecond)
-				if s := l.status(l.b); s.State != capture.Asking || !s.MayAgree {
+				if s := l.status(l.a); s.State != capture.Asking || !s.MayAgree {
 					t.Errorf("while both are asked the page says %+v", s)
 				}
 				l.a.ear.press("1")

@@ -57,6 +57,7 @@ type Answer struct {
 	Leg     yesline.LegID
 	Purpose Purpose
 	Yes     bool
+	Way     Way // how the house knows that it was them
 	Evidence
 }
 
@@ -197,7 +198,9 @@ func subject(call yesline.CallID) string { return "consent/" + string(call) }
 
 // Answer keeps a yes or no to being recorded. A no is final for the call; a no
 // after a yes takes the yes back and destroys what it had allowed. Every no
-// ends a lasting yes to calls with the same other person.
+// ends a lasting yes to calls with the same other person. With a yes comes what
+// the person chose in the terms, but not with that of a caller's number: it
+// proves nothing, and whoever shows it speaks for themselves alone.
 func (c *Consent) Answer(ctx context.Context, a Answer) error {
 	if a.Purpose != Record {
 		return fmt.Errorf("in a call only %s is asked: %w", Record, yesline.Invalid)
@@ -206,9 +209,9 @@ func (c *Consent) Answer(ctx context.Context, a Answer) error {
 		return fmt.Errorf("a remembered yes is recalled: %w", yesline.Invalid)
 	}
 	if a.Yes {
-		return c.change(ctx, a.Call, a.Person, a.Leg, a.Evidence, answered(Yes), false)
+		return c.change(ctx, a, answered(Yes), false)
 	}
-	return c.change(ctx, a.Call, a.Person, a.Leg, a.Evidence, answered(No), true)
+	return c.change(ctx, a, answered(No), true)
 }
 
 // answered tells what follows from a yes or no.
@@ -233,7 +236,7 @@ var errLate = errors.New("too late")
 // under the strict rule of anybody. What was kept stays until withdrawn. It is
 // about this call alone: a lasting yes stays.
 func (c *Consent) Stop(ctx context.Context, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence) error {
-	return c.change(ctx, call, person, leg, ev, func(now State) (State, error) {
+	return c.change(ctx, Answer{Call: call, Person: person, Leg: leg, Evidence: ev}, func(now State) (State, error) {
 		switch now {
 		case Yes:
 			return Stopped, nil
@@ -246,21 +249,21 @@ func (c *Consent) Stop(ctx context.Context, call yesline.CallID, person yesline.
 
 // change moves the Record standing of one person and tells everybody. Takes
 // says that it ends a lasting yes too, also where the standing does not move.
-func (c *Consent) change(ctx context.Context, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence, next func(State) (State, error), takes bool) error {
-	if err := ev.check(); err != nil {
+func (c *Consent) change(ctx context.Context, a Answer, next func(State) (State, error), takes bool) error {
+	if err := a.check(); err != nil {
 		return err
 	}
 	var late error
 	err := c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		late = nil
-		_, err := c.move(ctx, tx, call, person, leg, ev, next)
+		_, err := c.move(ctx, tx, a, next)
 		if errors.Is(err, errLate) && takes {
 			late, err = err, nil // too late for this call, and in time for those to come
 		}
 		if err != nil || !takes {
 			return err
 		}
-		return c.takeBack(ctx, tx, call, person, string(person), "no")
+		return c.takeBack(ctx, tx, a.Call, a.Person, string(a.Person), "no")
 	})
 	if err = errors.Join(err, late); err != nil {
 		return fmt.Errorf("keeping an answer: %w", err)
@@ -270,8 +273,8 @@ func (c *Consent) change(ctx context.Context, call yesline.CallID, person yeslin
 
 // move moves the Record standing of one person and gives the id of the event,
 // "" where it does not move.
-func (c *Consent) move(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, leg yesline.LegID, ev Evidence, next func(State) (State, error)) (event string, err error) {
-	now, err := standing(ctx, tx, call, person, Record)
+func (c *Consent) move(ctx context.Context, tx *db.Tx, a Answer, next func(State) (State, error)) (event string, err error) {
+	now, err := standing(ctx, tx, a.Call, a.Person, Record)
 	if err != nil {
 		return "", err
 	}
@@ -279,11 +282,11 @@ func (c *Consent) move(ctx context.Context, tx *db.Tx, call yesline.CallID, pers
 	if err != nil || to == now {
 		return "", err
 	}
-	event, err = c.set(ctx, tx, call, person, leg, Record, to, ev, string(person))
-	if err != nil || to != Yes {
+	event, err = c.set(ctx, tx, a.Call, a.Person, a.Leg, Record, to, a.Evidence, string(a.Person))
+	if err != nil || to != Yes || a.Way != ByRinging && a.Way != ByAccount {
 		return event, err
 	}
-	return event, c.carryOver(ctx, tx, call, person, leg, ev.AtMillis)
+	return event, c.carryOver(ctx, tx, a.Call, a.Person, a.Leg, a.AtMillis)
 }
 
 func standing(ctx context.Context, tx *db.Tx, call yesline.CallID, person yesline.PersonID, p Purpose) (State, error) {

@@ -99,7 +99,7 @@ func (r *room) says(t *testing.T, person yesline.PersonID, yes bool) {
 	if yes {
 		key = "1"
 	}
-	if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: person, Purpose: consent.Record, Yes: yes, Evidence: pressed(key)}); err != nil {
+	if err := r.Answer(t.Context(), consent.Answer{Call: r.call, Person: person, Purpose: consent.Record, Yes: yes, Way: consent.ByRinging, Evidence: pressed(key)}); err != nil {
 		t.Fatal(err)
 	}
 }

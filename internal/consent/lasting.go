@@ -104,7 +104,7 @@ func (c *Consent) Lasting(ctx context.Context, call yesline.CallID, person yesli
 	}
 	err = c.db.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		lasts = false
-		event, err := c.move(ctx, tx, call, person, leg, ev, answered(Yes))
+		event, err := c.move(ctx, tx, Answer{Call: call, Person: person, Leg: leg, Way: asked.Way, Evidence: ev}, answered(Yes))
 		if err != nil || event == "" || asked.Way == ByCallerID {
 			return err
 		}

@@ -33,7 +33,8 @@ const choicesADay = 50
 //
 //   - record no: the person is not recorded in any call, whatever is pressed,
 //     and no lasting yes of theirs stands any more;
-//   - share or license yes: takes effect in a call when they say yes in it.
+//   - share or license yes: takes effect in a call when they say yes in it, and
+//     more than a caller's number says that it is them.
 //
 // Evidence needs AtMillis; channel and hash are set here.
 func (c *Consent) Agree(ctx context.Context, person yesline.PersonID, program yesline.ProgramID, termsHash string, choices map[Purpose]bool, ev Evidence) error {

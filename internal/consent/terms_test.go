@@ -180,6 +180,31 @@ func TestChoicesTakeEffectWithTheYes(t *testing.T) {
 	})
 }
 
+// A caller's number proves nothing: whoever shows it says yes for themselves,
+// and gives nothing that its owner chose.
+func TestACallersNumberGivesNothingOfTheTerms(t *testing.T) {
+	each(t, func(t *testing.T, r *room) {
+		r.chooses(t, r.ann, true, true, true)
+		for i, way := range []consent.Way{consent.ByCallerID, "hearsay", consent.ByRinging, consent.ByAccount} {
+			r.calls(t)
+			yes := consent.Answer{Call: r.call, Person: r.ann, Purpose: consent.Record, Yes: true, Way: way, Evidence: pressed("1")}
+			if err := r.Answer(t.Context(), yes); err != nil {
+				t.Fatal(err)
+			}
+			if s := r.stands(t, r.ann); s.Record != consent.Yes || s.Share != (i > 1) || s.License != (i > 1) {
+				t.Errorf("known by %q: ann stands at %+v", way, s)
+			}
+		}
+		r.calls(t)
+		if r.lets(t, r.ann, consent.Asked{Way: consent.ByCallerID, Words: words}) {
+			t.Error("the yes of a caller's number lasts")
+		}
+		if s := r.stands(t, r.ann); s.Record != consent.Yes || s.Share || s.License {
+			t.Errorf("with a 3 ann stands at %+v", s)
+		}
+	})
+}
+
 // Contacts never saw terms: they are asked in each call and no more.
 func TestWhoNeverSawTheTerms(t *testing.T) {
 	each(t, func(t *testing.T, r *room) {

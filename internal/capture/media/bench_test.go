@@ -180,7 +180,7 @@ func zeros(profile string) *Crypto {
 
 func bridge(b *testing.B, plain bool, calls int, profile string) {
 	for range b.N {
-		p := testPlane(b, Config{From: 10000, To: 10000 + uint16(4*calls+20), plain: plain})
+		p := testPlane(b, Config{From: 10000, To: 10000 + uint16(4*calls+2*16), plain: plain})
 		seconds := make(chan []byte, 2*calls)
 		var sealing sync.WaitGroup
 		sealing.Go(func() { sealAll(seconds) })

@@ -130,13 +130,27 @@ func (p *Plane) Counters() *Counters { return &p.count }
 
 // Stream opens a party's stream on an even port of its own. l may be nil: then
 // nobody is told. yesline.TooMany when no port or no file is free.
-func (p *Plane) Stream(l Listener) (*Stream, error) {
+func (p *Plane) Stream(l Listener) (*Stream, error) { return p.open(l, Kept(p.ports())) }
+
+// Urgent is Stream for a call for help, which may have the ports that are kept
+// for those.
+func (p *Plane) Urgent(l Listener) (*Stream, error) { return p.open(l, 0) }
+
+// Kept is how many of so many ports no ordinary call gets: somebody else may
+// have to call for help.
+func Kept(ports int) int { return min(16, ports/8) }
+
+// ports is how many even ones the plane has.
+func (p *Plane) ports() int { return (int(p.cfg.To)-int(p.cfg.From)-int(p.cfg.From%2))/2 + 1 }
+
+// open opens a stream on a port, if so many are free besides.
+func (p *Plane) open(l Listener, besides int) (*Stream, error) {
 	s := newStream(p, l)
-	first, ports := uint32(p.cfg.From)+uint32(p.cfg.From%2), (uint32(p.cfg.To)-uint32(p.cfg.From)-uint32(p.cfg.From%2))/2+1
+	first, ports := uint32(p.cfg.From)+uint32(p.cfg.From%2), uint32(p.ports())
 	start := rand.Uint32N(ports)
 	for i := range ports {
 		port := uint16(first + (start+i)%ports*2)
-		if !p.take(port) {
+		if !p.take(port, besides) {
 			continue
 		}
 		at := netip.AddrPortFrom(p.cfg.IP, port)
@@ -164,11 +178,12 @@ func (p *Plane) Loose(l Listener, send func(packet []byte) error) *Stream {
 	return s
 }
 
-// take marks a port as ours; false when it is in use or the plane is closed.
-func (p *Plane) take(port uint16) bool {
+// take marks a port as ours; false when it is in use, too few are free besides,
+// or the plane is closed.
+func (p *Plane) take(port uint16, besides int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.taken[port] {
+	if p.closed || p.taken[port] || p.ports()-len(p.taken) <= besides {
 		return false
 	}
 	p.taken[port] = true

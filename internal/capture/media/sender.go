@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -36,15 +37,16 @@ type sender struct {
 	wire    wire
 	closed  bool
 	there   bool // we know where to send
+	seen    bool // something came from there
 	listens bool
-	codec   audio.Codec
-	clock   uint32
 	payload uint8
 	event   uint8
+	codec   audio.Codec
+	clock   uint32
+	blind   uint32 // packets that may still go to where nothing came from
 	keys    keyring
+	Numbers // of what was sent
 	ssrc    uint32
-	seq     uint16 // of the newest packet sent
-	used    uint64 // bit n: number seq-n was sent
 	stamp   uint32
 	sent    time.Time
 	mapped  bool // the other party's packets go out with these differences
@@ -56,6 +58,11 @@ type sender struct {
 	beeping  int       // samples of the tone that are still to be heard
 	beepDue  time.Time
 	beepLeft int // frames until it is given up
+
+	// Not needed for each packet.
+	aimed   netip.Addr    // where we send
+	proved  netip.Addr    // where something came from last
+	patient time.Duration // what blind was made of
 }
 
 func (s *sender) attach(w wire) {
@@ -72,8 +79,39 @@ func (s *sender) agree(to netip.AddrPort, a *Agreement, loose bool) {
 		s.ssrc = rand.Uint32() // under that key, the numbers that come are perhaps used
 	}
 	s.there = to.IsValid() || loose
+	s.allow(cmp.Or(a.Unseen, unseenTime))
+	s.point(to)
+	s.seen = s.seen || loose
+}
+
+// unseenTime is how long we send to where nothing of a party came from: a
+// description may name somebody who never asked for our sound.
+const unseenTime = 30 * time.Second
+
+// allow gives a stream its packets for that time, once in its life: whoever
+// names one address after another gets no more of them.
+func (s *sender) allow(d time.Duration) {
+	if more := d - s.patient; more > 0 {
+		s.blind += uint32(more / frame)
+		s.patient = d
+	}
+}
+
+// point sends to an address from now on. Called with mu held.
+func (s *sender) point(to netip.AddrPort) {
+	s.aimed = to.Addr().Unmap()
+	s.seen = s.aimed.IsValid() && s.aimed == s.proved
 	if to.IsValid() && !s.closed {
 		s.wire.aim(to)
+	}
+}
+
+// sees notes that something came from an address, if that is where we send.
+func (s *sender) sees(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if from == s.aimed {
+		s.proved, s.seen = from, true
 	}
 }
 
@@ -81,10 +119,8 @@ func (s *sender) agree(to netip.AddrPort, a *Agreement, loose bool) {
 func (s *sender) follow(to netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.there = true
-	if !s.closed {
-		s.wire.aim(to)
-	}
+	s.there, s.proved = true, to.Addr()
+	s.point(to)
 }
 
 // relay passes the other party's packet on.
@@ -123,7 +159,7 @@ func (s *sender) breaks(seq uint16, stamp uint32) bool {
 }
 
 // own sends a frame of ours; next says that it goes on from the frame before.
-// It reports whether the party is there to hear it.
+// It reports whether the frame left.
 func (s *sender) own(d *desk, frame []byte, next bool, now time.Time) bool {
 	step := uint32(frameSize)
 	if !next {
@@ -133,8 +169,7 @@ func (s *sender) own(d *desk, frame []byte, next bool, now time.Time) bool {
 	if !s.listens || !s.there {
 		return false
 	}
-	s.send(d, s.payload, s.seq+1, s.stamp+step, !next, frame, now)
-	return true
+	return s.send(d, s.payload, s.seq+1, s.stamp+step, !next, frame, now)
 }
 
 // elapsed is how far timestamps are to go since the last packet, at least a
@@ -147,10 +182,13 @@ func (s *sender) elapsed(now time.Time) uint32 {
 	return max(step, uint32(now.Sub(s.sent)/frame)*step)
 }
 
-// send writes a packet. That the network refuses it is the network's affair.
-func (s *sender) send(d *desk, kindOf uint8, seq uint16, stamp uint32, marker bool, payload []byte, now time.Time) {
-	if s.closed || len(payload) > maxRTP-12 || !s.fresh(seq) {
-		return
+// send writes a packet and reports whether it left.
+func (s *sender) send(d *desk, kindOf uint8, seq uint16, stamp uint32, marker bool, payload []byte, now time.Time) bool {
+	if s.closed || len(payload) > maxRTP-12 || !s.seen && s.blind == 0 || !s.Fresh(seq) {
+		return false
+	}
+	if !s.seen {
+		s.blind--
 	}
 	if int32(stamp-s.stamp) > 0 {
 		s.stamp, s.sent = stamp, now
@@ -168,30 +206,40 @@ func (s *sender) send(d *desk, kindOf uint8, seq uint16, stamp uint32, marker bo
 		sealed, err := s.keys.seal(b, &d.header)
 		if err != nil {
 			s.count.Unsent.Add(1) // rather nothing than in clear
-			return
+			return false
 		}
 		b = sealed
 	}
 	if s.wire.send(b) != nil {
 		s.count.Unsent.Add(1)
+		return false
 	}
+	return true
 }
 
-// fresh says whether number seq was not sent yet, and notes it. A number that
-// is encrypted twice gives both payloads away (RFC 3711, 9.1), so a party that
-// repeats its numbers is not followed.
-func (s *sender) fresh(seq uint16) bool {
-	ahead := int(int16(seq - s.seq))
+// Numbers are the sequence numbers that a stream of ours has sent. The zero
+// value has sent none, and takes any below 2^15 first.
+type Numbers struct {
+	used uint64 // bit n: number seq-n was sent
+	seq  uint16 // the newest
+}
+
+// Fresh says whether number seq was not sent yet, and notes it. A number that
+// is encrypted twice gives both payloads away (RFC 3711, 9.1), and under
+// AES-GCM the key of its tags too (RFC 7714, 8.1), so a party that repeats its
+// numbers is not followed.
+func (n *Numbers) Fresh(seq uint16) bool {
+	ahead := int(int16(seq - n.seq))
 	if ahead > 0 {
-		s.used = s.used<<ahead | 1 // a shift by 64 or more leaves nothing
-		s.seq = seq
+		n.used = n.used<<ahead | 1 // a shift by 64 or more leaves nothing
+		n.seq = seq
 		return true
 	}
 	bit := uint64(1) << -ahead
-	if bit == 0 || s.used&bit != 0 {
+	if bit == 0 || n.used&bit != 0 {
 		return false
 	}
-	s.used |= bit
+	n.used |= bit
 	return true
 }
 
@@ -200,6 +248,7 @@ type prompt struct {
 	sound  []byte
 	begun  time.Time // when its first frame went
 	frames int       // sent
+	lost   int       // of them; they did not leave
 	missed bool
 	done   chan struct{} // closed at its end, with err
 	err    error
@@ -226,7 +275,7 @@ func (s *sender) begin(p *prompt) error {
 
 var (
 	errClosed = errors.New("the stream is closed")
-	errMissed = errors.New("the party was not listening")
+	errMissed = errors.New("the party was not listening, or out of reach")
 )
 
 // stop takes a prompt away before its end.
@@ -262,7 +311,10 @@ func (s *sender) feed(d *desk, now time.Time) (more bool) {
 	return len(s.prompts) > 0 || s.beeping > 0
 }
 
-const maxBurst = 5 // frames at once, after the thread was held up
+const (
+	maxBurst = 5 // frames at once, after the thread was held up
+	maxLost  = 3 // frames of a prompt that may be lost, and a tenth of it
+)
 
 func (s *sender) feedPrompt(d *desk, p *prompt, now time.Time) {
 	if p.begun.IsZero() {
@@ -276,14 +328,17 @@ func (s *sender) feedPrompt(d *desk, p *prompt, now time.Time) {
 		if from >= len(p.sound) {
 			s.mapped = false
 			s.prompts = slices.Delete(s.prompts, 0, 1)
-			if p.missed {
+			if p.missed || p.lost > min(maxLost, p.frames/10) {
 				p.end(errMissed)
 			} else {
 				p.end(nil)
 			}
 			return
 		}
-		p.missed = !s.own(d, p.sound[from:min(from+frameSize, len(p.sound))], p.frames > 0, now) || p.missed
+		if !s.own(d, p.sound[from:min(from+frameSize, len(p.sound))], p.frames > 0, now) {
+			p.missed = p.missed || !s.listens || !s.there
+			p.lost++
+		}
 		p.frames++
 	}
 }

@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -58,13 +59,14 @@ type Agreement struct {
 	Events     uint8          // payload type of telephone-event (RFC 4733); 0: none
 	Speaks     bool           // what its direction says (RFC 3264); a party that does not speak sends music or nothing
 	Listens    bool
-	Relearn    bool    // give up the locked source: only an authenticated party's new description
-	In, Out    *Crypto // SRTP: what it encrypts with, what we encrypt with; nil: plain
+	Relearn    bool          // give up the locked source: only an authenticated party's new description
+	Unseen     time.Duration // how long we send to where nothing of this party came from; 0: 30 s
+	In, Out    *Crypto       // SRTP: what it encrypts with, what we encrypt with; nil: plain
 }
 
 func newStream(p *Plane, l Listener) *Stream {
 	s := &Stream{plane: p, listener: l}
-	s.out = sender{count: &p.count, ssrc: rand.Uint32(), seq: uint16(rand.Uint32()), used: 1, stamp: rand.Uint32()}
+	s.out = sender{count: &p.count, ssrc: rand.Uint32(), Numbers: Numbers{seq: uint16(rand.Uint32()), used: 1}, stamp: rand.Uint32()}
 	return s
 }
 
@@ -76,6 +78,14 @@ func (s *Stream) Codec() audio.Codec {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.codec
+}
+
+// Source is where this party's packets come from; the zero value before the
+// first, and for a loose one.
+func (s *Stream) Source() netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.source
 }
 
 // Probes is how many packets pretended to be this party's, and were not.
@@ -244,11 +254,15 @@ func (s *Stream) admit(d *desk, data []byte, from netip.AddrPort, now time.Time)
 	if !s.agreed {
 		return s.odd()
 	}
-	if isRTCP(data) { // reports on the same port (RFC 5761): polite, and of no use to us
+	if isRTCP(data) { // reports on the same port (RFC 5761): polite, and all that a silent party may send
 		if !s.known(from) {
 			return s.probe(&s.plane.count.Foreign, now)
 		}
+		s.sees(from)
 		return dropped, 0
+	}
+	if isSTUN(data) && s.known(from) {
+		s.sees(from)
 	}
 	p := &d.packet
 	if _, err := p.Header.Unmarshal(data); err != nil || p.Version != 2 || len(data) > maxRTP {
@@ -259,6 +273,7 @@ func (s *Stream) admit(d *desk, data []byte, from netip.AddrPort, now time.Time)
 	}
 	k := s.kindOf(p.PayloadType)
 	if k == dropped {
+		s.sees(from) // comfort noise, most likely (RFC 3389)
 		return s.odd()
 	}
 	if s.in.on {
@@ -300,6 +315,20 @@ func (s *Stream) accept(p *rtp.Packet, now time.Time) (kind, audio.Codec) {
 // isRTCP tells reports from sound on one port (RFC 5761, 4).
 func isRTCP(data []byte) bool {
 	return len(data) >= 8 && data[0]>>6 == 2 && data[1] >= 192 && data[1] <= 223
+}
+
+// isSTUN tells the checks of a party's ICE, or what keeps its NAT open (RFC
+// 8489, 5).
+func isSTUN(data []byte) bool {
+	return len(data) >= 20 && data[0] < 4 && binary.BigEndian.Uint32(data[4:]) == 0x2112a442
+}
+
+// sees notes that the party sent something, though no sound yet. Called with mu
+// held.
+func (s *Stream) sees(from netip.AddrPort) {
+	if !s.locked {
+		s.out.sees(from.Addr())
+	}
 }
 
 // known says whether a datagram comes from where this party may be.

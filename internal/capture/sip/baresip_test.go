@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,8 +27,13 @@ import (
 )
 
 // laboratory is a namespace of its own with a wire to it: baresip refuses to
-// run on loopback.
-type laboratory struct{ name, near, house, phone string }
+// run on loopback. It has no name, and the kernel takes it away with all that
+// runs in it when the test ends, killed or not: its first process reads a pipe
+// of ours, and ends with it.
+type laboratory struct {
+	first                   int // that process
+	near, far, house, phone string
+}
 
 func newLaboratory(t *testing.T) *laboratory {
 	t.Helper()
@@ -38,7 +44,7 @@ func newLaboratory(t *testing.T) *laboratory {
 		}
 		t.Skip(why)
 	}
-	for _, tool := range []string{"baresip", "ip", "tcpdump"} {
+	for _, tool := range []string{"baresip", "ip", "tcpdump", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing("there is no " + tool + " on this machine: run make setup")
 		}
@@ -47,25 +53,51 @@ func newLaboratory(t *testing.T) *laboratory {
 		missing("a network namespace needs root")
 	}
 	wire := fmt.Sprintf("10.204.%d.", 1+os.Getpid()%250)
-	l := &laboratory{fmt.Sprintf("ylb%d", os.Getpid()%100000), "", wire + "1", wire + "2"}
-	l.near = l.name + "a"
-	far := l.name + "b"
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", l.name).Run() })
+	l := &laboratory{near: fmt.Sprintf("ylb%da", os.Getpid()), far: fmt.Sprintf("ylb%db", os.Getpid()), house: wire + "1", phone: wire + "2"}
+	holder := exec.Command("unshare", "--net", "--pid", "--fork", "sh", "-c", "echo up; exec cat")
+	pipe, says := must(holder.StdinPipe())(t), must(holder.StdoutPipe())(t)
+	ok(t, holder.Start())
+	t.Cleanup(func() {
+		pipe.Close()
+		holder.Wait()
+	})
+	if line, _ := bufio.NewReader(says).ReadString('\n'); line != "up\n" {
+		missing("no network namespace here")
+	}
+	own := strconv.Itoa(holder.Process.Pid)
+	children := must(os.ReadFile("/proc/" + own + "/task/" + own + "/children"))(t)
+	l.first = must(strconv.Atoi(strings.TrimSpace(string(children))))(t)
 	for _, line := range []string{
-		"netns add " + l.name,
-		"link add " + l.near + " type veth peer name " + far,
-		"link set " + far + " netns " + l.name,
-		"addr add " + l.house + "/24 dev " + l.near,
-		"link set " + l.near + " up",
-		"-n " + l.name + " addr add " + l.phone + "/24 dev " + far,
-		"-n " + l.name + " link set " + far + " up",
-		"-n " + l.name + " link set lo up",
+		fmt.Sprintf("ip link add %s type veth peer name %s netns %d", l.near, l.far, l.first),
+		"ip addr add " + l.house + "/24 dev " + l.near,
+		"ip link set " + l.near + " up",
+		l.inside() + " ip addr add " + l.phone + "/24 dev " + l.far,
+		l.inside() + " ip link set " + l.far + " up",
+		l.inside() + " ip link set lo up",
 	} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			missing(fmt.Sprintf("no network namespace here: ip %s: %s", line, out))
+		words := strings.Fields(line)
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			missing(fmt.Sprintf("no network namespace here: %s: %s", line, out))
 		}
 	}
 	return l
+}
+
+// inside begins a command that runs in the namespace.
+func (l *laboratory) inside() string { return fmt.Sprintf("nsenter --target %d --net --pid", l.first) }
+
+// The kernel takes a laboratory away when the process that made it is gone.
+func TestALaboratoryLeavesNothing(t *testing.T) {
+	l := newLaboratory(t)
+	words := strings.Fields(l.inside() + " sleep 60")
+	left := exec.Command(words[0], words[1:]...)
+	ok(t, left.Start())
+	ok(t, syscall.Kill(l.first, syscall.SIGKILL)) // as the end of the pipe does
+	left.Wait()                                   // what ran inside was killed, or this waits for a minute
+	until(t, "the wire is gone", 5*time.Second, func() bool {
+		_, err := net.InterfaceByName(l.near)
+		return err != nil
+	})
 }
 
 // baresip is a real phone.
@@ -113,12 +145,16 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen %[1]s:%[4]d
 snd_path %[3]s
 `, l.phone, port, b.folder, port+1000))
-	cmd := exec.Command("ip", "netns", "exec", l.name, "baresip", "-f", b.folder, "-v")
+	words := append(strings.Fields(l.inside()), "baresip", "-f", b.folder, "-v")
+	cmd := exec.Command(words[0], words[1:]...)
 	log := must(os.Create(filepath.Join(b.folder, "log")))(t)
 	cmd.Stdout, cmd.Stderr = log, log
 	ok(t, cmd.Start())
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
+		if b.control != nil {
+			b.do("quit", "")
+			b.control.Close()
+		}
 		ended := make(chan struct{})
 		go func() { cmd.Wait(); close(ended) }()
 		select {
@@ -138,7 +174,6 @@ snd_path %[3]s
 		b.control, err = net.Dial("tcp", net.JoinHostPort(l.phone, strconv.Itoa(port+1000)))
 		return err == nil
 	})
-	t.Cleanup(func() { b.control.Close() })
 	go io.Copy(io.Discard, bufio.NewReader(b.control)) // its events; ends with the connection
 	return b
 }

@@ -69,7 +69,7 @@ func (d *Door) takes(req *sip.Request, tx sip.ServerTransaction, device session.
 		d.answer(req, tx, 400, "Bad Request")
 		return nil, false, false
 	}
-	if !d.enter(emergency) {
+	if !d.enter(device.ID == "", emergency) {
 		d.Counters.Busy.Add(1)
 		d.answer(req, tx, 503, "Service Unavailable")
 		return nil, false, false
@@ -132,6 +132,12 @@ func (d *Door) refuse(p *caller, err error) {
 // urgent carries an emergency call: no notice, no question, no row, no room.
 func (d *Door) urgent(p *caller) {
 	defer p.leave(nil)
+	if !d.helps(p.device.ID, time.Now()) {
+		d.Counters.Greedy.Add(1)
+		d.answer(p.req, p.tx, 486, "Busy Here")
+		return
+	}
+	defer d.helped(p.device.ID)
 	if d.cfg.NoEmergency {
 		d.room.Pass(p.ctx, p, nil)
 		p.decline("")
@@ -148,36 +154,39 @@ func (d *Door) urgent(p *caller) {
 	p.decline("")
 }
 
-// comesIn takes a call that the trunk brings for one of our people.
+// comesIn takes a call that the trunk brings for one of our people. Whatever
+// keeps it from ringing, the answer is the same: a number of nobody's looks like
+// one of somebody who is not there.
 func (d *Door) comesIn(req *sip.Request, tx sip.ServerTransaction) {
 	if d.cfg.Whose == nil {
 		d.answer(req, tx, 404, "Not Found") // nobody is called through us from outside
 		return
 	}
-	program, person, err := d.cfg.Whose(d.ctx, req.Recipient.User)
-	if err != nil {
-		d.answer(req, tx, 404, "Not Found")
-		return
-	}
-	p, _, ok := d.takes(req, tx, session.Device{Program: program})
+	p, _, ok := d.takes(req, tx, session.Device{}) // before it is known whose the number is
 	if !ok {
 		return
 	}
 	defer d.leave()
 	defer p.leave(nil)
-	live, err := d.room.Receive(p.ctx, program, d.says(req), person)
+	live, err := d.receive(p)
 	if err != nil {
-		if errors.Is(err, yesline.NotFound) {
-			d.answer(req, tx, 480, "Temporarily Unavailable")
-			return
-		}
-		d.refuse(p, err)
+		d.answer(req, tx, 480, "Temporarily Unavailable")
 		return
 	}
 	stop := p.ringing()
 	live.Carry(p.ctx, p)
 	stop()
 	p.decline(live.Wait(p.ctx, live.Caller, 0).Ending)
+}
+
+// receive opens a call from outside for whoever has its number.
+func (d *Door) receive(p *caller) (*capture.Live, error) {
+	program, person, err := d.cfg.Whose(p.ctx, p.req.Recipient.User)
+	if err != nil {
+		return nil, err
+	}
+	p.device.Program = program
+	return d.room.Receive(p.ctx, program, d.says(p.req), person)
 }
 
 var reasons = map[int]string{403: "Forbidden", 404: "Not Found", 480: "Temporarily Unavailable", 486: "Busy Here", 488: "Not Acceptable Here",
@@ -304,18 +313,21 @@ func (p *caller) Connect(ctx context.Context, o capture.Ends) (capture.Line, err
 	p.mu.Lock()
 	p.answered = true
 	p.mu.Unlock()
+	dg.answered(p.late)
 	ack := dg.respond(ctx, p.tx, res)
-	if ack == nil {
+	if ack == nil || p.late && !dg.concludes(ack, how) {
 		return capture.Line{}, capture.ErrNoACK
-	}
-	if p.late {
-		answer, err := readSDP(ack.Body(), d.means(dg.at().over))
-		if err != nil || len(answer.codecs) == 0 || answer.secured != how || dg.settle(answer, true, answer.codecs[0], dg.at().at.Addr(), false) != nil {
-			return capture.Line{}, capture.ErrNoACK
-		}
 	}
 	d.remember(p.device.ID, p.offer.secured)
 	return dg.picked(ctx)
+}
+
+// concludes takes the answer that an ACK brings to the offer that began the
+// call. It reports whether that is one to begin with.
+func (d *dialog) concludes(ack *sip.Request, how security) bool {
+	defer d.settled()
+	answer, err := readSDP(ack.Body(), d.door.means(d.at().over))
+	return err == nil && len(answer.codecs) > 0 && answer.secured == how && d.settle(answer, true, answer.codecs[0], d.at().at.Addr(), false) == nil
 }
 
 // picked returns when sound can flow.

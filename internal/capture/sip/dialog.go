@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,13 +45,16 @@ type dialog struct {
 	invite1   uint32 // the number of the INVITE that began it, if we did; set once
 	cseq      uint32 // of our last request
 	theirCSeq uint32
-	ack       chan *sip.Request // has the ACK that a 2xx of ours waits for
-	owed      chan struct{}     // closed when that ACK came; nil when none is owed
-	offering  bool              // an offer of ours waits for its answer
-	answering bool              // an offer of theirs is being answered
-	updates   bool              // they take UPDATE
-	aware     bool              // they show their person whether they are recorded (RFC 7866)
-	wishes    string            // their recordpref
+	acks      []*awaited    // the ACKs that 2xx of ours wait for, oldest first
+	acked     uint32        // the number of the last that came: a repeated one is for nothing else
+	owed      chan struct{} // closed when all of them came; nil when none is owed
+	offering  bool          // an offer of ours waits for its answer
+	promised  bool          // that answer comes with an ACK
+	taking    chan struct{} // closed when that answer was taken; nil until its ACK came
+	answering bool          // an offer of theirs is being answered
+	updates   bool          // they take UPDATE
+	aware     bool          // they show their person whether they are recorded (RFC 7866)
+	wishes    string        // their recordpref
 	timer     timer
 	talking   bool      // it was picked up
 	heard     time.Time // when anything was last heard of them, or they had no need to speak
@@ -65,14 +69,18 @@ type ear struct {
 }
 
 func (e *ear) Heard(stamp uint32, payload []byte, now time.Time) {
-	e.heard.Store(true)
+	if !e.heard.Load() { // storing costs more, and this is for each packet
+		e.heard.Store(true)
+	}
 	if e.to != nil {
 		e.to.Heard(stamp, payload, now)
 	}
 }
 
 func (e *ear) Key(key byte, at time.Time, locked bool) {
-	e.heard.Store(true)
+	if locked { // else it came by the signalling, and says nothing of the sound
+		e.heard.Store(true)
+	}
 	if e.to != nil {
 		e.to.Key(key, at, locked)
 	}
@@ -184,19 +192,36 @@ func (d *dialog) silence() {
 func (d *dialog) openSound(how security, to media.Listener) (err error) {
 	d.ear = &ear{to: to}
 	d.ours = ours{id: newSDPID(), version: 1, codecs: []audio.Codec{audio.PCMU, audio.PCMA}, events: defaultEvents, dir: sendrecv, secured: how}
+	urgent := to == nil // what anybody listens to is no call for help
 	if how == byDTLS {
-		if d.tunnel, err = d.door.openTunnel(d.ear); err != nil {
+		if d.tunnel, err = d.door.openTunnel(d.ear, urgent); err != nil {
 			return err
 		}
 		d.media, d.ours.addr, d.ours.print = d.tunnel.stream, d.tunnel.local, d.door.identity.print
 		return nil
 	}
-	if d.media, err = d.door.plane.Stream(d.ear); err != nil {
+	stream := d.door.plane.Stream
+	if urgent {
+		stream = d.door.plane.Urgent
+	}
+	if d.media, err = stream(d.ear); err != nil {
 		return err
 	}
 	d.ours.addr = d.media.Local()
 	return nil
 }
+
+// agree gives the sound of the leg what was agreed on. It does not go on and on
+// to where nobody answers; but who calls for help may have to be silent.
+func (d *dialog) agree(a media.Agreement) {
+	a.Unseen = min(unseenTime, d.door.cfg.MaxSilence)
+	if d.ear.to == nil {
+		a.Unseen = 24 * time.Hour
+	}
+	d.media.Agree(a)
+}
+
+const unseenTime = 30 * time.Second
 
 // talk says that the leg was picked up: from now on it is looked after.
 func (d *dialog) talk() {
@@ -241,25 +266,42 @@ func (d *dialog) rises(cseq uint32) bool {
 	return true
 }
 
-// acknowledge hands the peer's ACK to whoever waits for it. Which CSeq it has
-// is not looked at: real trunks send a wrong one.
+// awaited is an ACK that a 2xx of ours waits for.
+type awaited struct {
+	cseq    uint32
+	answers bool              // it brings the answer to an offer of ours
+	came    chan *sip.Request // has it when it came
+}
+
+// acknowledge hands the peer's ACK to the 2xx that waits for it.
 func (d *dialog) acknowledge(req *sip.Request) {
 	d.mu.Lock()
-	ch := d.ack
-	d.settleACK()
-	d.mu.Unlock()
-	if ch == nil {
-		return
-	}
-	select {
-	case ch <- req:
-	default:
+	defer d.mu.Unlock()
+	if a := d.awaits(req); a != nil {
+		a.came <- req // has room: an ACK is awaited once
+		d.settleACK(a)
 	}
 }
 
-// settleACK says that the ACK came. Called with mu held.
-func (d *dialog) settleACK() {
-	if d.owed != nil {
+// awaits finds what an ACK is for: the 2xx of its number, or else the oldest
+// that waits, since real trunks send a wrong one. Called with mu held.
+func (d *dialog) awaits(req *sip.Request) *awaited {
+	for _, a := range d.acks {
+		if a.cseq == req.CSeq().SeqNo {
+			return a
+		}
+	}
+	if len(d.acks) > 0 && req.CSeq().SeqNo != d.acked {
+		return d.acks[0]
+	}
+	return nil
+}
+
+// settleACK says that this ACK came, or will not. Called with mu held.
+func (d *dialog) settleACK(a *awaited) {
+	d.acks = slices.DeleteFunc(d.acks, func(other *awaited) bool { return other == a })
+	d.acked = a.cseq
+	if len(d.acks) == 0 && d.owed != nil {
 		close(d.owed)
 		d.owed = nil
 	}
@@ -268,10 +310,11 @@ func (d *dialog) settleACK() {
 // respond sends a 2xx to an INVITE and sends it again, ever later, until its
 // ACK comes (RFC 3261, 13.3.1.4): the ACK, or nil when none came in 32 s.
 func (d *dialog) respond(ctx context.Context, tx sip.ServerTransaction, res *sip.Response) *sip.Request {
-	ch := make(chan *sip.Request, 1)
 	d.mu.Lock()
-	d.settleACK()
-	d.ack, d.owed = ch, make(chan struct{})
+	a := &awaited{res.CSeq().SeqNo, d.promised, make(chan *sip.Request, 1)}
+	if d.acks = append(d.acks, a); d.owed == nil {
+		d.owed = make(chan struct{})
+	}
 	d.mu.Unlock()
 	if tx.Respond(res) != nil {
 		return nil
@@ -279,12 +322,14 @@ func (d *dialog) respond(ctx context.Context, tx sip.ServerTransaction, res *sip
 	for wait, total := firstAgain, time.Duration(0); total < giveUp; total, wait = total+wait, min(2*wait, longestAgain) {
 		again := time.NewTimer(wait)
 		select {
-		case ack := <-ch:
+		case ack := <-a.came:
 			again.Stop()
 			return ack
 		case ack := <-tx.Acks(): // with the branch of the INVITE
 			again.Stop()
-			d.acknowledge(ack)
+			d.mu.Lock()
+			d.settleACK(a)
+			d.mu.Unlock()
 			return ack
 		case <-ctx.Done():
 			again.Stop()
@@ -293,6 +338,9 @@ func (d *dialog) respond(ctx context.Context, tx sip.ServerTransaction, res *sip
 			tx.Respond(res)
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settleACK(a)
 	return nil
 }
 

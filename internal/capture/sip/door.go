@@ -185,6 +185,7 @@ type Door struct {
 	phones  map[yesline.DeviceID]*registration
 	pracks  map[string]*pracking // provisional answers of ours that wait
 	calls   int
+	tunnels int
 	closed  bool
 }
 
@@ -417,11 +418,16 @@ func (d *Door) asked(res *sip.Response) bool {
 	return d.dialogs[dialogKey(res.CallID().Value(), tag)] != nil
 }
 
-// enter counts a call in, if there is room for it.
-func (d *Door) enter(emergency bool) bool {
+// enter counts a call in, if there is room for it. Calls from outside leave a
+// quarter of it to our own people.
+func (d *Door) enter(outside, emergency bool) bool {
+	most := d.cfg.MaxCalls
+	if outside {
+		most -= most / 4
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.calls >= d.cfg.MaxCalls && !emergency {
+	if d.closed || d.calls >= most && !emergency {
 		return false
 	}
 	d.calls++
@@ -442,22 +448,21 @@ func (d *Door) holds() bool {
 
 // allowance is what one device may still do.
 type allowance struct {
-	calls int     // going on
-	left  float64 // calls it may begin now
-	at    time.Time
+	calls  int     // going on
+	urgent int     // and calls for help
+	left   float64 // calls it may begin now
+	at     time.Time
 }
 
 const (
 	deviceBurst     = 5    // calls a device may begin at once
 	devicePerSecond = 1    // and in the long run
+	deviceUrgent    = 4    // calls for help at once, by any of those who share the device
 	devicesKept     = 4096 // above this the idle ones are forgotten
 )
 
-// begins counts a call of a device in: 0, or the status that refuses it. Each
-// call that is let in is given back by ends.
-func (d *Door) begins(id yesline.DeviceID, now time.Time) (refusal int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// allowed gives what a device may still do. Called with mu held.
+func (d *Door) allowed(id yesline.DeviceID, now time.Time) *allowance {
 	a := d.devices[id]
 	if a == nil {
 		if len(d.devices) >= devicesKept {
@@ -466,6 +471,35 @@ func (d *Door) begins(id yesline.DeviceID, now time.Time) (refusal int) {
 		a = &allowance{left: deviceBurst, at: now}
 		d.devices[id] = a
 	}
+	return a
+}
+
+// helps counts a device's call for help in, unless it has as many as it may: no
+// other call of anybody's stands in its way, nor does it in that of others. Each
+// that is let in is given back by helped.
+func (d *Door) helps(id yesline.DeviceID, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.allowed(id, now)
+	if a.urgent >= deviceUrgent {
+		return false
+	}
+	a.urgent++
+	return true
+}
+
+func (d *Door) helped(id yesline.DeviceID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.devices[id].urgent--
+}
+
+// begins counts a call of a device in: 0, or the status that refuses it. Each
+// call that is let in is given back by ends.
+func (d *Door) begins(id yesline.DeviceID, now time.Time) (refusal int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.allowed(id, now)
 	a.left, a.at = min(deviceBurst, a.left+now.Sub(a.at).Seconds()*devicePerSecond), now
 	switch {
 	case a.calls >= d.cfg.MaxDevice:
@@ -480,7 +514,7 @@ func (d *Door) begins(id yesline.DeviceID, now time.Time) (refusal int) {
 
 // idle reports whether forgetting the device changes nothing.
 func (a *allowance) idle(now time.Time) bool {
-	return a.calls == 0 && a.left+now.Sub(a.at).Seconds()*devicePerSecond >= deviceBurst
+	return a.calls+a.urgent == 0 && a.left+now.Sub(a.at).Seconds()*devicePerSecond >= deviceBurst
 }
 
 func (d *Door) ends(id yesline.DeviceID) {

@@ -39,6 +39,7 @@ const (
 // encrypted. Nothing goes to an address before it finished a handshake with the
 // certificate that its description promised.
 type tunnel struct {
+	door   *Door
 	stream *media.Stream
 	conn   *net.UDPConn
 	local  netip.AddrPort
@@ -81,24 +82,51 @@ func newIdentity() (identity, error) {
 	return identity{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, fingerprintOf(der)}, nil
 }
 
-// openTunnel takes an odd port of the range: the even ones are the plane's.
-func (d *Door) openTunnel(l media.Listener) (*tunnel, error) {
+// openTunnel takes an odd port of the range: the even ones are the plane's. As
+// of those, some are kept for who calls for help.
+func (d *Door) openTunnel(l media.Listener, urgent bool) (*tunnel, error) {
 	from, to := int(d.cfg.Media.From)|1, int(d.cfg.Media.To)
-	ports := (to - from) / 2
-	start := mrand.IntN(ports + 1)
-	for i := range ports + 1 {
-		at := netip.AddrPortFrom(d.cfg.Media.IP, uint16(from+(start+i)%(ports+1)*2))
+	ports := (to-from)/2 + 1
+	if !d.digs(ports, urgent) {
+		return nil, fmt.Errorf("no port for DTLS is free: %w", yesline.TooMany)
+	}
+	start := mrand.IntN(ports)
+	for i := range ports {
+		at := netip.AddrPortFrom(d.cfg.Media.IP, uint16(from+(start+i)%ports*2))
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 		if err != nil {
 			continue
 		}
-		t := &tunnel{conn: conn, local: at, ready: make(chan struct{}), hello: make(chan []byte, waitingDTLS), first: make(chan struct{}), done: make(chan struct{})}
+		t := &tunnel{door: d, conn: conn, local: at, ready: make(chan struct{}), hello: make(chan []byte, waitingDTLS), first: make(chan struct{}), done: make(chan struct{})}
 		t.stream = d.plane.Loose(l, t.send)
 		t.owned.Go(t.read)
 		t.owned.Go(func() { t.shake(d.identity) })
 		return t, nil
 	}
+	d.fills()
 	return nil, fmt.Errorf("no port for DTLS is free: %w", yesline.TooMany)
+}
+
+// digs counts a tunnel in, if enough of so many ports are free besides.
+func (d *Door) digs(ports int, urgent bool) bool {
+	kept := media.Kept(ports)
+	if urgent {
+		kept = 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if ports-d.tunnels <= kept {
+		return false
+	}
+	d.tunnels++
+	return true
+}
+
+// fills counts it out.
+func (d *Door) fills() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tunnels--
 }
 
 // expects says whose handshake is taken: from these addresses, with this
@@ -325,6 +353,7 @@ func (t *tunnel) close() {
 		t.stream.Close()
 		close(t.done)
 		t.conn.Close()
+		t.door.fills()
 	})
 	t.owned.Wait()
 }

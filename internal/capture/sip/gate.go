@@ -41,7 +41,8 @@ type visitor struct {
 	at       time.Time
 	failures int
 	since    time.Time
-	answered time.Time // a challenge that we sent there: so somebody is there
+	asked    time.Time // when a challenge was last sent there
+	answered time.Time // one of those: so somebody is there
 }
 
 // ReadFrom gives the next message over UDP that is worth a transaction.
@@ -88,7 +89,15 @@ func (g *gate) admit(data []byte, o origin, reply func([]byte), now time.Time) b
 		count.Malformed.Add(1)
 		return false
 	}
-	return trunk || g.knows(msg, o, reply, now)
+	if !trunk && !g.knows(msg, o, reply, now) {
+		return false
+	}
+	if ack, is := msg.(*sip.Request); is && ack.Method == sip.ACK {
+		if dg := g.door.find(ack); dg != nil {
+			dg.comes(ack) // in the order of the wire, which sipgo's goroutines do not keep
+		}
+	}
+	return true
 }
 
 // knows decides about a message that is not the trunk's: it belongs to a call
@@ -102,12 +111,12 @@ func (g *gate) knows(msg sip.Message, o origin, reply func([]byte), now time.Tim
 	if g.door.find(req) != nil {
 		return true
 	}
-	if req.Method == sip.ACK { // after a challenge of ours every phone sends one
-		return g.knew(o.at.Addr(), now)
+	if req.Method == sip.ACK && g.asked(o.at.Addr(), now) {
+		return g.knew(o.at.Addr(), now) // after a challenge of ours every phone sends one; it is nobody strange
 	}
 	first := (req.Method == sip.INVITE || req.Method == sip.REGISTER) && !req.To().Params.Has("tag")
 	if !first {
-		return g.knew(o.at.Addr(), now) || g.stranger(o, "a "+string(req.Method)+" outside of a call", now)
+		return g.knew(o.at.Addr(), now) || g.stranger(o, string(req.Method)+" outside of a call", now)
 	}
 	if !ourName(req.From().Address.User) {
 		return g.stranger(o, "a user name that is none of ours", now)
@@ -121,6 +130,7 @@ func (g *gate) knows(msg sip.Message, o origin, reply func([]byte), now time.Tim
 		g.met(o.at.Addr(), now)
 		return true
 	}
+	g.asks(o.at.Addr(), now)
 	g.challenge(req, o, proof != nil, reply)
 	return false
 }
@@ -162,6 +172,23 @@ func (g *gate) met(addr netip.Addr, now time.Time) {
 	if v := g.seen[addr]; v != nil {
 		v.answered = now
 	}
+}
+
+// asks remembers that a challenge is sent to this address.
+func (g *gate) asks(addr netip.Addr, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if v := g.seen[addr]; v != nil {
+		v.asked = now
+	}
+}
+
+// asked reports whether a challenge of ours may still be acknowledged there.
+func (g *gate) asked(addr netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v := g.seen[addr]
+	return v != nil && !v.asked.IsZero() && now.Sub(v.asked) < giveUp
 }
 
 // knew reports whether a challenge of ours was answered from there lately.

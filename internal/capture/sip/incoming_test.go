@@ -93,10 +93,18 @@ func TestIncomingCallsThatNobodyTakes(t *testing.T) {
 		c.ackFor(w, got, fmt.Sprint("n", i))
 	}
 	c.calls(w, "+12025550999", "nobody")
-	if got := c.status(); code(got) != "404" {
+	if got := c.status(); code(got) != "480" { // as of somebody who is not there: which numbers are ours is nobody's business
 		t.Errorf("a number of nobody gives %q", got)
 	} else {
 		c.ackFor(w, got, "nobody")
+	}
+	for id, number := range map[string]string{"brief1": "+12025550999", "brief2": annNumber} {
+		c.calls(w, number, id, "Session-Expires: 10")
+		if got := c.status(); code(got) != "422" {
+			t.Errorf("what cannot be taken of anybody gives %q", got)
+		} else {
+			c.ackFor(w, got, id)
+		}
 	}
 	phone.registers(w, 50, "*", "Expires: 0")
 	c.calls(w, annNumber, "gone")

@@ -114,3 +114,54 @@ func FuzzAdmit(f *testing.F) {
 		}
 	})
 }
+
+// An ACK is for the 2xx of its number, whatever other waits; one with a wrong
+// number is for the oldest, and one that comes again for none.
+func TestWhichACK(t *testing.T) {
+	t.Parallel()
+	first, second := &awaited{cseq: 2, came: make(chan *sip.Request, 1)}, &awaited{cseq: 3, answers: true, came: make(chan *sip.Request, 1)}
+	d := &dialog{ctx: t.Context(), acks: []*awaited{first, second}, owed: make(chan struct{}), offering: true, promised: true}
+	owed := d.owed
+	ack := func(n uint32) *sip.Request {
+		req := sip.NewRequest(sip.ACK, sip.Uri{})
+		req.AppendHeader(&sip.CSeqHeader{SeqNo: n, MethodName: sip.ACK})
+		return req
+	}
+	took := func(a *awaited) bool { return len(a.came) == 1 }
+	early, late := &awaited{cseq: 7, came: make(chan *sip.Request, 1)}, &awaited{cseq: 8, came: make(chan *sip.Request, 1)}
+	other := &dialog{acks: []*awaited{early, late}}
+	if other.acknowledge(ack(8)); took(early) || !took(late) {
+		t.Errorf("of two the older was acknowledged: %t, and the one with the number: %t", took(early), took(late))
+	}
+	d.comes(ack(2))
+	if d.taking != nil {
+		t.Error("an ACK without an answer to our offer is waited for")
+	}
+	d.acknowledge(ack(2))
+	d.acknowledge(ack(2))
+	if !took(first) || took(second) {
+		t.Errorf("the first was acknowledged: %t, and the second: %t", took(first), took(second))
+	}
+	d.comes(ack(99))
+	if d.taking == nil {
+		t.Fatal("nobody waits for the answer that an ACK brings")
+	}
+	took491 := make(chan int, 1)
+	update := sip.NewRequest(sip.UPDATE, sip.Uri{})
+	go func() { took491 <- d.offers(update, false) }()
+	select {
+	case code := <-took491:
+		t.Errorf("an offer behind the ACK gets %d before that was read", code)
+	case <-time.After(50 * time.Millisecond):
+	}
+	d.acknowledge(ack(99))
+	select {
+	case <-owed:
+	default:
+		t.Error("an ACK is owed though all came")
+	}
+	d.settled()
+	if code := <-took491; code != 0 || !took(second) {
+		t.Errorf("an offer behind the ACK gets %d", code)
+	}
+}

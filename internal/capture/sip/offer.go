@@ -86,7 +86,7 @@ func (d *dialog) settle(theirs description, isAnswer bool, codec audio.Codec, fr
 	}
 	a := theirs.agreement(codec, from, relearn)
 	a.In, a.Out = in, out
-	d.media.Agree(a)
+	d.agree(a)
 	if theirs.wishes != wishes {
 		d.heed(theirs.wishes)
 	}
@@ -238,8 +238,19 @@ func (d *Door) mayOffer(dg *dialog, from origin, offer description, late bool, r
 }
 
 // offers begins an offer of the peer: 0, or the status that refuses it because
-// one is being answered (RFC 3261, 14.2; RFC 3311, 5.2).
+// one is being answered (RFC 3261, 14.2; RFC 3311, 5.2). What came behind an
+// ACK, whose answer is only being taken, waits for that.
 func (d *dialog) offers(req *sip.Request, late bool) (code int) {
+	d.mu.Lock()
+	taking := d.taking
+	d.mu.Unlock()
+	if taking != nil {
+		select {
+		case <-taking:
+		case <-d.ctx.Done():
+		case <-time.After(owedTime):
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -258,13 +269,28 @@ func (d *dialog) offers(req *sip.Request, late bool) (code int) {
 func (d *dialog) answered(ours bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.answering, d.offering = false, d.offering || ours
+	d.answering, d.offering, d.promised = false, d.offering || ours, ours
 }
 
+// comes says that an ACK came from the wire: if it brings the answer to an
+// offer of ours, what comes behind it is no offer that crossed ours.
+func (d *dialog) comes(ack *sip.Request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a := d.awaits(ack); a != nil && a.answers && d.promised && d.taking == nil {
+		d.taking = make(chan struct{})
+	}
+}
+
+// settled says that the answer to an offer of ours was taken, or will not be.
 func (d *dialog) settled() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.offering = false
+	d.offering, d.promised = false, false
+	if d.taking != nil {
+		close(d.taking)
+		d.taking = nil
+	}
 }
 
 // sameMedia reports whether a description names the address it named before,

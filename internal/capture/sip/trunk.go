@@ -40,7 +40,15 @@ type callee struct {
 // Trunk is the telephone of a number behind the trunk.
 func (d *Door) Trunk(number yesline.Phone) capture.Handset { return d.trunk(number.Digits()) }
 
-func (d *Door) trunk(number string) capture.Handset {
+// TrunkAs is Trunk for a caller who shows another number than the configured
+// one: whoever calls this has made sure that it is theirs (tolls.CallerID).
+func (d *Door) TrunkAs(number, shown yesline.Phone) capture.Handset {
+	h := d.trunk(number.Digits())
+	h.from = shown.Digits()
+	return h
+}
+
+func (d *Door) trunk(number string) *callee {
 	at := d.cfg.Trunk
 	h := d.rings(sip.Uri{Scheme: "sip", User: number, Host: at.Addr().String(), Port: int(at.Port())}, peer{at, d.trunkOver()}, false)
 	if d.cfg.TrunkSRTP {
@@ -269,7 +277,7 @@ func (d *dialog) progress(res *sip.Response) (sounds bool) {
 	}
 	a := theirs.agreement(theirs.codecs[0], from(res).at.Addr(), false)
 	a.In, a.Out = in, out
-	d.media.Agree(a)
+	d.agree(a)
 	return true
 }
 

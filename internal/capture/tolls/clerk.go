@@ -23,6 +23,7 @@ type clerk struct {
 	orders  []*entry        // that are waited for
 	dirty   map[*entry]bool // whose row is not as they are
 	notes   map[refusedKey]int64
+	ample   map[string]int64 // purse -> the last day on which it was seen to have enough for any call
 	syncs   []chan error
 	closed  bool
 	wake    chan struct{} // of one place
@@ -76,12 +77,17 @@ const (
 	nearly      = 80               // per cent of a day's money
 )
 
+// purses are what pays for somebody's calls.
+func (w Who) purses() [3]string {
+	return [3]string{string(w.Program), w.account(), trunkPurse(w.Trunk)}
+}
+
 func trunkPurse(name string) string { return "trunk:" + name }
 
 func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 
 func newClerk(content *db.DB, rules Rules, report *slog.Logger) clerk {
-	return clerk{content: content, rules: rules, report: report, dirty: map[*entry]bool{}, notes: map[refusedKey]int64{},
+	return clerk{content: content, rules: rules, report: report, dirty: map[*entry]bool{}, notes: map[refusedKey]int64{}, ample: map[string]int64{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}), known: map[string]balance{}, warned: map[string]int64{}, swept: time.Now()}
 }
 
@@ -111,7 +117,7 @@ func (k *clerk) call() {
 // is none.
 func (k *clerk) hold(ctx context.Context, c *Call) (word string, err error) {
 	e := &entry{id: string(yesline.NewCallID()), price: c.price, decided: make(chan struct{}),
-		purses: [3]string{string(c.who.Program), c.who.account(), trunkPurse(c.who.Trunk)}}
+		purses: c.who.purses()}
 	k.mu.Lock()
 	if k.closed || len(k.orders) >= ordersMost {
 		k.mu.Unlock()
@@ -226,6 +232,7 @@ type batch struct {
 	changes []change
 	notes   map[refusedKey]int64
 	syncs   []chan error
+	well    bool // the database is asked
 	more    bool // something waits that did not fit
 	last    bool
 }
@@ -247,17 +254,18 @@ func (b batch) empty() bool {
 func (k *clerk) take() (b batch) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	n := min(len(k.orders), batchMost)
-	b.orders = k.orders[:n:n]
-	k.orders = k.orders[n:]
+	b.well = !time.Now().Before(k.sick)
+	unknown := false // money is held that this batch does not write down
 	for e := range k.dirty {
-		if len(b.changes) == batchMost {
-			break
+		if len(b.changes) == batchMost && (unknown || !b.well) {
+			break // there is nothing more to learn, and they may be many
 		}
 		switch {
 		case !e.isDecided(): // it is looked at again when it is
 		case e.minutes == 0 || e.finished:
 			delete(k.dirty, e)
+		case len(b.changes) == batchMost:
+			unknown = unknown || !e.rowed
 		default:
 			c := change{entry: e, insert: !e.rowed, since: e.answer, gone: !e.over.IsZero()}
 			if c.gone {
@@ -266,9 +274,14 @@ func (k *clerk) take() (b batch) {
 			b.changes = append(b.changes, c)
 		}
 	}
+	if !unknown || !b.well { // else they wait until the database knows of all that was held without it
+		n := min(len(k.orders), batchMost)
+		b.orders = k.orders[:n:n]
+		k.orders = k.orders[n:]
+	}
 	b.notes, k.notes = k.notes, map[refusedKey]int64{}
 	b.last = k.closed
-	b.more = len(k.orders) > 0 || len(b.changes) == batchMost && time.Now().After(k.sick)
+	b.more = len(k.orders) > 0 || len(b.changes) == batchMost && b.well
 	if !b.more {
 		b.syncs, k.syncs = k.syncs, nil
 	}
@@ -288,7 +301,7 @@ func (e *entry) isDecided() bool {
 func (k *clerk) work(b batch) {
 	now := time.Now()
 	err := fmt.Errorf("the books of calls: %w", yesline.Unavailable)
-	if !now.Before(k.sick) || b.last {
+	if b.well || b.last {
 		if err = k.write(b, now); err != nil {
 			k.sick = time.Now().Add(sickFor)
 			k.report.Error("the books of calls cannot be written, limits hold from memory", "error", err)
@@ -349,6 +362,7 @@ func (k *clerk) settle(b batch, written bool) {
 		if e.minutes > 0 && !written {
 			k.dirty[e] = true
 		}
+		k.notice(e)
 		close(e.decided)
 	}
 	if !written {
@@ -363,6 +377,46 @@ func (k *clerk) settle(b batch, written bool) {
 			delete(k.dirty, c.entry) // nothing came meanwhile
 		}
 	}
+}
+
+// notice keeps which purses of a call have enough for the dearest one, now that
+// it is decided. Called with the mutex held, by the goroutine.
+func (k *clerk) notice(e *entry) {
+	if len(k.ample) > ordersMost {
+		clear(k.ample)
+	}
+	for _, p := range e.purses {
+		limit, _ := k.rules.limit(p)
+		if b := k.known[p]; b.day == e.day && limit-b.today-b.later >= k.rules.dearest() {
+			k.ample[p] = e.day
+			continue
+		}
+		delete(k.ample, p)
+	}
+}
+
+// dearest is what the dearest call holds.
+func (r Rules) dearest() (micros int64) {
+	for _, price := range r.PerMinute {
+		micros = max(micros, price)
+	}
+	return micros * minutesOf(r.MaxLength+margin)
+}
+
+// short reports whether one of somebody's purses may be too short: it was when
+// it was last asked, or was not asked on this day.
+func (k *clerk) short(who Who, day int64) bool {
+	if who.Inside {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range who.purses() {
+		if k.ample[p] != day {
+			return true
+		}
+	}
+	return false
 }
 
 // write is one transaction. Its body may run again: it decides anew each time

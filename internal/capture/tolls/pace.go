@@ -34,22 +34,9 @@ func (p pace) begin(who Who, r Rules, at time.Time) (word string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	since := int64(at.Sub(p.born))
-	account := p.of(who.account(), since)
-	switch {
-	case account.now >= r.Calls.Account:
-		return busy
-	case len(account.placed) >= r.PerMinuteCalls.Account:
-		return tooFast
-	}
-	var line *going
-	if !who.Inside {
-		line = p.of(trunkPurse(who.Trunk), since)
-		switch {
-		case line.now >= r.Calls.Trunk:
-			return full
-		case len(line.placed) >= r.PerMinuteCalls.Trunk:
-			return crowd
-		}
+	account, line, word := p.look(who, r, since)
+	if word != "" {
+		return word
 	}
 	if len(p.by) >= goingMost {
 		if p.sweep(since); len(p.by) >= goingMost {
@@ -61,6 +48,36 @@ func (p pace) begin(who Who, r Rules, at time.Time) (word string) {
 		p.count(trunkPurse(who.Trunk), line, since)
 	}
 	return ""
+}
+
+// may gives the word that would refuse a call now, and counts nothing.
+func (p pace) may(who Who, r Rules, at time.Time) (word string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _, word = p.look(who, r, int64(at.Sub(p.born)))
+	return word
+}
+
+// look finds the calls of an account and, where one is used, of its trunk, and
+// the word that refuses one more. Called with the mutex held.
+func (p pace) look(who Who, r Rules, since int64) (account, line *going, word string) {
+	account = p.of(who.account(), since)
+	switch {
+	case account.now >= r.Calls.Account:
+		return account, nil, busy
+	case len(account.placed) >= r.PerMinuteCalls.Account:
+		return account, nil, tooFast
+	case who.Inside:
+		return account, nil, ""
+	}
+	line = p.of(trunkPurse(who.Trunk), since)
+	switch {
+	case line.now >= r.Calls.Trunk:
+		word = full
+	case len(line.placed) >= r.PerMinuteCalls.Trunk:
+		word = crowd
+	}
+	return account, line, word
 }
 
 func (p pace) count(name string, g *going, since int64) {

@@ -117,8 +117,8 @@ func (t *Tolls) Spent(ctx context.Context, who Who) (s Spent, err error) {
 		return s, err
 	}
 	l := ledger{day: dayOf(time.Now()), by: map[string]balance{}, rules: t.rules}
-	purses := []string{string(who.Program), who.account(), trunkPurse(who.Trunk)}
-	if err := l.read(ctx, t.parts.Content.Query, purses); err != nil {
+	purses := who.purses()
+	if err := l.read(ctx, t.parts.Content.Query, purses[:]); err != nil {
 		return s, err
 	}
 	for i, to := range []*Sum{&s.Program, &s.Account, &s.Trunk} {

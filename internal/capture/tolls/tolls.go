@@ -55,7 +55,7 @@ const (
 )
 
 func (r Rules) check() error {
-	if len(r.International) > listMost || len(r.Never) > listMost || len(r.PerMinute) > listMost || len(r.CallerIDs) > listMost {
+	if len(r.International) > listMost || len(r.Never) > listMost || len(r.CallerIDs) > listMost {
 		return fmt.Errorf("tolls: a list of more than %d: %w", listMost, yesline.Invalid)
 	}
 	for _, region := range r.International {
@@ -193,6 +193,32 @@ func (t *Tolls) Look(ctx context.Context, who Who, to yesline.Phone) (About, err
 	price, err := t.judge(ctx, who.Program, n, to)
 	about.Micros = price
 	return about, err
+}
+
+// Ready gives the *Refusal that any call of somebody's account meets now,
+// whoever is called: it has all its calls, or placed too many. That is counted
+// for operators as Place counts it. What is ready, Place may still refuse.
+func (t *Tolls) Ready(who Who) error {
+	who.Trunk, who.Inside = "", true
+	if err := who.check(); err != nil {
+		return err
+	}
+	word := t.pace.may(who, t.rules, time.Now())
+	if word == "" {
+		return nil
+	}
+	t.clerk.note(who, word, "")
+	return refuse(word, "")
+}
+
+// Doubtful reports whether Place may well refuse a call, as far as that is
+// known without asking the books: for its number, a trunk that is full, or a
+// purse that is not known to have enough. It counts nothing.
+func (t *Tolls) Doubtful(ctx context.Context, who Who, to yesline.Phone) bool {
+	if _, err := t.Look(ctx, who, to); err != nil {
+		return true
+	}
+	return t.pace.may(who, t.rules, time.Now()) != "" || t.clerk.short(who, dayOf(time.Now()))
 }
 
 // judge finds the price of a number, or why it is not called.

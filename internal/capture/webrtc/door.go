@@ -66,12 +66,12 @@ type Door struct {
 	owned    sync.WaitGroup
 	ports    []*port
 	listener *net.TCPListener
-	unproved atomic.Int32     // TCP connections that showed no password yet
 	udp, tcp []netip.AddrPort // what answers say
 
 	mu       sync.RWMutex // guards the rest
 	closed   bool
-	names    map[string]proof // by our ICE name
+	unproved map[*stream]struct{} // TCP connections that showed no password yet
+	names    map[string]proof     // by our ICE name
 	handsets map[*Handset]struct{}
 	seats    map[seat]*Handset
 	desks    map[yesline.PersonID]*ringer
@@ -82,7 +82,7 @@ func New(cfg Config, plane *media.Plane) (*Door, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Door{cfg: cfg, plane: plane, began: time.Now(), names: map[string]proof{}, handsets: map[*Handset]struct{}{},
+	return &Door{cfg: cfg, plane: plane, began: time.Now(), unproved: map[*stream]struct{}{}, names: map[string]proof{}, handsets: map[*Handset]struct{}{},
 		seats: map[seat]*Handset{}, desks: map[yesline.PersonID]*ringer{}}, nil
 }
 

@@ -45,7 +45,6 @@ type Handset struct {
 	out     atomic.Pointer[path] // by which it is reached; nil while there is none
 	heard   atomic.Int64         // when the last proved thing came, since the door began
 	prompts atomic.Int32         // being played: the other's voice is silent meanwhile
-	missed  atomic.Int64         // packets for which there was no path
 	in      inbound
 	sealer  outbound
 
@@ -53,6 +52,7 @@ type Handset struct {
 	self    answer
 	ways    []*ways // the newest last; the one before it lives until the browser came by the newest
 	paths   []*path
+	wanted  *path // what the browser nominated last: out, once it came by it
 	claimed bool
 	started bool // run is
 	left    func(error)
@@ -203,12 +203,8 @@ func (h *Handset) play(to *media.Stream) func(context.Context, []byte) error {
 			h.prompts.Add(1)
 			defer h.prompts.Add(-1)
 		}
-		missed := h.missed.Load()
 		if err := to.Play(ctx, sound); err != nil {
 			return err
-		}
-		if h.missed.Load() != missed {
-			return errOutOfReach
 		}
 		return h.reached(ctx, time.Now())
 	}
@@ -331,13 +327,17 @@ func (h *Handset) isUp() bool {
 
 // take is given what came by a proved path and is no check (RFC 7983): sound,
 // reports, or the records of DTLS. The buffer is only lent.
-func (h *Handset) take(b []byte, now time.Time) {
+func (p *path) take(b []byte, now time.Time) {
+	h := p.handset
 	switch {
 	case len(b) < 12:
 		h.door.count.Odd.Add(1)
 	case b[0] >= 128 && b[0] < 192:
-		h.hear(b, now)
+		if h.hear(b, now) {
+			h.came(p, now)
+		}
 	case b[0] >= 20 && b[0] < recordMaxTypes:
+		h.shakes(p, now)
 		h.record(b)
 	default:
 		h.door.count.Odd.Add(1)
@@ -387,41 +387,41 @@ func (i *inbound) into(s *media.Stream) {
 }
 
 // hear opens one packet: of the one SSRC that this browser's voice has, and
-// only with its key.
-func (h *Handset) hear(b []byte, now time.Time) {
-	if b[1] >= 192 && b[1] < 224 {
-		return // reports (RFC 5761): polite, and of no use to us
-	}
+// only with its key. It reports whether the browser sent it.
+func (h *Handset) hear(b []byte, now time.Time) bool {
 	i := &h.in
 	ssrc := binary.BigEndian.Uint32(b[8:])
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
 	case i.cipher == nil:
-		return // ahead of its key
+		return false // ahead of its key
+	case b[1] >= 192 && b[1] < 224: // reports (RFC 5761): polite, and all that a silent browser sends
+		_, err := i.cipher.DecryptRTCP(nil, b, nil)
+		return err == nil
 	case i.locked && ssrc != i.ssrc, !i.locked && len(i.declared) > 0 && !slices.Contains(i.declared, ssrc):
 		h.door.count.Foreign.Add(1)
-		return
+		return false
 	}
 	clear, err := i.cipher.DecryptRTP(i.clear[:0], b, &i.header)
 	if errors.Is(err, srtp.ErrFailedToVerifyAuthTag) {
 		h.door.count.Forged.Add(1)
-		return
+		return false
 	}
 	if err != nil {
 		h.door.count.Replayed.Add(1)
-		return
+		return false
 	}
 	i.locked, i.ssrc = true, ssrc
-	h.heard.Store(int64(now.Sub(h.door.began)))
 	if i.stream == nil {
-		return
+		return true
 	}
 	if err := i.packet.Unmarshal(clear); err != nil {
 		h.door.count.Odd.Add(1)
-		return
+		return true
 	}
 	i.stream.Take(&i.packet, now)
+	return true
 }
 
 // outbound is what a browser hears: the other party's voice and the house's,
@@ -440,6 +440,7 @@ type lineOut struct {
 	ssrc  uint32 // that our answer gave it
 	begun bool
 	by    uint16 // by which our sequence numbers are behind the stream's
+	sent  media.Numbers
 }
 
 // number is the sequence number under which a packet goes out. The first is
@@ -483,19 +484,21 @@ func (h *Handset) carryHouse(packet []byte) error {
 func (h *Handset) carry(packet []byte, l *lineOut) error {
 	o, to := &h.sealer, h.out.Load()
 	if to == nil {
-		h.missed.Add(1)
-		return nil // on its way to another network
+		return errOutOfReach // on its way to another network
 	}
 	if len(packet) < 12 || len(packet) > maxDatagram-sealRoom {
 		return fmt.Errorf("a packet of %d bytes: %w", len(packet), yesline.Invalid)
 	}
+	number := l.number(binary.BigEndian.Uint16(packet[2:]))
+	if !l.sent.Fresh(number) {
+		return nil // it comes behind what was dropped while the house spoke
+	}
 	n := copy(o.packet[:], packet)
-	binary.BigEndian.PutUint16(o.packet[2:], l.number(binary.BigEndian.Uint16(packet[2:])))
+	binary.BigEndian.PutUint16(o.packet[2:], number)
 	binary.BigEndian.PutUint32(o.packet[8:], l.ssrc)
 	sealed, err := o.cipher.EncryptRTP(o.packet[:0], o.packet[:n], &o.header)
 	if err != nil {
 		return fmt.Errorf("sealing a packet: %w", err)
 	}
-	to.send(sealed)
-	return nil
+	return to.send(sealed)
 }

@@ -3,10 +3,12 @@ package webrtc
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/stun/v4"
@@ -48,19 +50,28 @@ func iceWord(n int) string {
 // and conn is set.
 type path struct {
 	handset *Handset
+	live    atomic.Bool // what only the browser can have sent came by it: a check's sender is easily forged
 	port    *port
 	to      address
 	conn    *stream
 }
 
-// send gives a datagram to the network and never waits. That the network
-// refuses it is the network's affair.
-func (p *path) send(b []byte) {
+// errUnsent says that the network did not take a datagram.
+var errUnsent = errors.New("the network did not take it")
+
+// send gives a datagram to the network and never waits.
+func (p *path) send(b []byte) error {
+	sent := false
 	if p.conn != nil {
-		p.conn.send(b)
-		return
+		sent = p.conn.send(b)
+	} else {
+		sent = p.port.send(b, &p.to)
 	}
-	p.port.send(b, &p.to)
+	if !sent {
+		p.handset.door.count.Unsent.Add(1)
+		return errUnsent
+	}
+	return nil
 }
 
 // end is for a path that is not used any more.
@@ -145,15 +156,54 @@ func nominates(m *stun.Message) bool {
 
 // prove takes a path that a check came by.
 func (h *Handset) prove(p *path, by proof, now time.Time) {
-	h.heard.Store(int64(now.Sub(h.door.began)))
+	h.sign(p, now)
 	if gone := h.follow(p, by); gone != nil {
 		gone.end()
 	}
 }
 
+// came takes note that what only the browser can have sent came by a path: from
+// then on it may be sent more than answers to its checks there.
+func (h *Handset) came(p *path, now time.Time) {
+	if !p.live.Load() {
+		h.mu.Lock()
+		p.live.Store(true)
+		h.use(p)
+		h.mu.Unlock()
+	}
+	h.sign(p, now)
+}
+
+// shakes lets a handshake go on by the path that it comes by. It shows that the
+// browser is there when it ends well: see key.
+func (h *Handset) shakes(p *path, now time.Time) {
+	if h.isUp() {
+		return
+	}
+	h.mu.Lock()
+	h.use(p)
+	h.mu.Unlock()
+	h.sign(p, now)
+}
+
+// use sends by a path if it is the one that is wanted, or there is no other.
+// Called with mu held.
+func (h *Handset) use(p *path) {
+	if slices.Contains(h.paths, p) && (p == h.wanted || h.out.Load() == nil) {
+		h.out.Store(p)
+	}
+}
+
+// sign keeps when the browser was last heard of where its voice goes.
+func (h *Handset) sign(p *path, now time.Time) {
+	if h.out.Load() == p {
+		h.heard.Store(int64(now.Sub(h.door.began)))
+	}
+}
+
 // follow gives the path that gives way to p, if there is one: a browser has
 // only so many, and after the end none. What it nominates by its newest names
-// is the path in use; its older names end then.
+// is the path that is wanted; its older names end then.
 func (h *Handset) follow(p *path, by proof) (gone *path) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,8 +221,11 @@ func (h *Handset) follow(p *path, by proof) (gone *path) {
 		h.paths = append(h.paths, p)
 	}
 	chosen := by.nominated && by.ways == h.ways[newest]
-	if out == nil || chosen && out != p {
-		h.out.Store(p)
+	if chosen {
+		h.wanted = p
+	}
+	if p.live.Load() {
+		h.use(p)
 	}
 	if chosen && newest > 0 {
 		h.door.unname(h.ways[0])

@@ -56,7 +56,7 @@ func (p *port) datagram(b []byte, from netip.AddrPort, m *stun.Message, now time
 		p.door.count.Foreign.Add(1)
 		return
 	}
-	at.handset.take(b, now)
+	at.take(b, now)
 }
 
 // proof takes a connectivity check: it makes its source a path.
@@ -74,5 +74,5 @@ func (p *port) proof(b []byte, from netip.AddrPort, m *stun.Message, now time.Ti
 	}
 	p.mu.Unlock()
 	h.prove(at, by, now)
-	p.send(reply, &at.to)
+	at.send(reply)
 }

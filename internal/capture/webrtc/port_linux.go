@@ -138,16 +138,15 @@ func (p *port) local() uint16 {
 	return 0
 }
 
-// send gives a datagram to the kernel, which copies it and does not wait.
-func (p *port) send(b []byte, to *address) {
+// send gives a datagram to the kernel, which copies it and does not wait. It
+// reports whether the kernel took it.
+func (p *port) send(b []byte, to *address) bool {
 	if len(b) == 0 {
-		return
+		return true
 	}
 	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&to.raw)), uintptr(to.size))
-	if errno != 0 {
-		p.door.count.Unsent.Add(1)
-	}
+	return errno == 0
 }
 
 const batch = 64

@@ -35,10 +35,9 @@ func openPorts(d *Door, at netip.AddrPort, _ int) ([]*port, error) {
 
 func (p *port) local() uint16 { return p.conn.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
 
-func (p *port) send(b []byte, to *address) {
-	if _, err := p.conn.WriteToUDPAddrPort(b, to.from); err != nil {
-		p.door.count.Unsent.Add(1)
-	}
+func (p *port) send(b []byte, to *address) bool {
+	_, err := p.conn.WriteToUDPAddrPort(b, to.from)
+	return err == nil
 }
 
 // read reads until the port is closed.

@@ -131,7 +131,7 @@ func (h *Handset) key(conn *dtls.Conn) error {
 	}
 	next := bytes.NewBuffer(secrets)
 	theirKey, ourKey, theirSalt, ourSalt := next.Next(keyLen), next.Next(keyLen), next.Next(saltLen), next.Next(saltLen)
-	in, err := srtp.CreateContext(theirKey, theirSalt, profile, srtp.SRTPReplayProtection(256))
+	in, err := srtp.CreateContext(theirKey, theirSalt, profile, srtp.SRTPReplayProtection(256), srtp.SRTCPReplayProtection(64))
 	if err != nil {
 		return err
 	}
@@ -141,6 +141,9 @@ func (h *Handset) key(conn *dtls.Conn) error {
 	}
 	h.in.use(in)
 	h.sealer.use(out)
+	if at := h.out.Load(); at != nil {
+		at.live.Store(true) // who finished the handshake read what we sent there
+	}
 	close(h.up)
 	return nil
 }

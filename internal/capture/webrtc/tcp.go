@@ -23,6 +23,7 @@ const (
 	tcpQueue    = 64               // datagrams that wait for a slow network, then they are lost
 	tcpBuffer   = 32 << 10
 	maxUnproved = 256 // connections that have shown none yet
+	maxOfOne    = 16  // of them, of one address
 )
 
 // stream is one TCP connection of a browser.
@@ -47,18 +48,58 @@ func (d *Door) accept() {
 			time.Sleep(drained) // out of files, or gone already; do not spin
 			continue
 		}
-		if d.unproved.Add(1) > maxUnproved {
-			d.unproved.Add(-1)
-			d.count.Refused.Add(1)
-			conn.Close()
-			continue
-		}
 		conn.SetWriteBuffer(tcpBuffer)
 		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 		s := &stream{door: d, conn: conn, from: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()),
 			queue: make(chan *[]byte, tcpQueue), done: make(chan struct{}), spare: spare}
+		if gives := d.enter(s); gives != nil {
+			d.count.Refused.Add(1)
+			gives.conn.Close()
+		}
 		d.owned.Go(s.serve)
 	}
+}
+
+// enter takes a connection in that has proved nothing. When there are too many
+// of those, of its address or in all, it gives one that gives way: who waits
+// without a word keeps nobody out.
+func (d *Door) enter(s *stream) (gives *stream) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var any, neighbour *stream
+	beside := 0
+	for o := range d.unproved {
+		any = o
+		if o.home() == s.home() {
+			neighbour = o
+			beside++
+		}
+	}
+	switch {
+	case beside >= maxOfOne:
+		gives = neighbour
+	case len(d.unproved) >= maxUnproved:
+		gives = any
+	}
+	delete(d.unproved, gives)
+	d.unproved[s] = struct{}{}
+	return gives
+}
+
+// leave is for a connection that has proved whose it is, or never will.
+func (d *Door) leave(s *stream) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.unproved, s)
+}
+
+// home is what one neighbour has of addresses: of IPv6 a whole network.
+func (s *stream) home() netip.Prefix {
+	bits := 32
+	if s.from.Addr().Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(s.from.Addr(), bits).Masked()
 }
 
 // serve reads a connection to its end. It is closed when it shows no password
@@ -71,7 +112,7 @@ func (s *stream) serve() {
 	var check stun.Message
 	var data [maxDatagram]byte
 	at := s.prove(in, &data, &check)
-	s.door.unproved.Add(-1)
+	s.door.leave(s)
 	if at == nil {
 		return
 	}
@@ -90,7 +131,7 @@ func (s *stream) serve() {
 			return
 		}
 		if len(b) > 0 && b[0] >= 4 {
-			h.take(b, time.Now())
+			at.take(b, time.Now())
 			continue
 		}
 		if by, reply := s.door.check(b, s.from, &check); reply != nil && by.handset == h {
@@ -111,6 +152,7 @@ func (s *stream) prove(in *bufio.Reader, data *[maxDatagram]byte, check *stun.Me
 		return nil
 	}
 	at := &path{handset: by.handset, conn: s}
+	at.live.Store(true) // nobody connects from where they are not
 	by.handset.prove(at, by, time.Now())
 	at.send(reply)
 	return at
@@ -130,17 +172,18 @@ func readFramed(in *bufio.Reader, data *[maxDatagram]byte) ([]byte, error) {
 	return data[:n], err
 }
 
-// send leaves a datagram to the writer. It never waits: a network that is too
-// slow for a voice loses some of it.
-func (s *stream) send(b []byte) {
+// send leaves a datagram to the writer, if it has room. It never waits: a network
+// that is too slow for a voice loses some of it.
+func (s *stream) send(b []byte) bool {
 	frame := s.spare.Get().(*[]byte)
 	*frame = binary.BigEndian.AppendUint16((*frame)[:0], uint16(len(b)))
 	*frame = append(*frame, b...)
 	select {
 	case s.queue <- frame:
+		return true
 	default:
 		s.spare.Put(frame)
-		s.door.count.Unsent.Add(1)
+		return false
 	}
 }
 
