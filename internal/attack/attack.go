@@ -132,6 +132,7 @@ func (a *assault) families() []family {
 		{"paths", "other spellings of the same door", a.paths},
 		{"bodies", "verbs, content types, sizes, fields that are not ours to set", a.bodies},
 		{"crossing", "other sites, other hosts, other headers", a.crossing},
+		{"inside", "what is named inside of what is sent, and is somebody else's", a.nameOthers},
 		{"numbers", "whether a number is somebody's here", a.askNumbers},
 		{"faults", "what the app that failed let everybody do", a.faults},
 		{"unchanged", "the owners' pages after", func(ctx context.Context) { a.unchanged(ctx, before) }},

@@ -46,6 +46,7 @@ func TestEachLeakIsCaught(t *testing.T) {
 		{"doors", "strangers talk"},
 		{"doors", "a refusal with its reason"},
 		{"unchanged", "a refusal that speaks"},
+		{"inside", "a form that ends another's"}, {"inside", "a form that knows another's"}, {"inside", "a refusal that ends"},
 		{"numbers", "a look that knows who is here"},
 		{"look", "a field too many for a script"},
 		{"doors", "forbidden differs in words"},

@@ -65,7 +65,9 @@ func (a *assault) enter(ctx context.Context, d Door, touched map[string]bool) {
 			tried++
 			touched[id] = true
 			t := a.ask("control", d, who, id)
-			if d.method() != "GET" && (d.Sort == "act" || d.Sort == "say") {
+			if d.namesInside() != "" {
+				t = a.naming("control", d, who, a.own(d, who))
+			} else if d.method() != "GET" && (d.Sort == "act" || d.Sort == "say") {
 				t.form = a.extras(d, who)
 			}
 			if strings.HasSuffix(d.Path, "/out") || strings.HasSuffix(d.Path, "/sessions/end") {

@@ -32,6 +32,7 @@ type model struct {
 	shared   map[string]bool // calls whose owner shares
 	ended    map[string]bool
 	paused   map[string]bool
+	lasting  map[string]string   // a lasting yes's person
 	list     map[string][]string // a call's access list
 	guesses  int
 	lateness time.Duration
@@ -52,6 +53,8 @@ const modelDoors = `{"version":1,"doors":[
 {"method":"POST","path":"/call/look","sort":"say","verb":"dial","kind":"person","param":"(the asker)","reason":"","fresh":false,"form":["number"],"body":null,"fields":["/shown","/rule"]},
 {"method":"GET","path":"/calls/{call}/state","sort":"ask","verb":"talk","kind":"call","param":"call","reason":"","fresh":false,"form":["after"],"body":null,"fields":["/version","/paused"]},
 {"method":"POST","path":"/calls/{call}/say","sort":"say","verb":"talk","kind":"call","param":"call","reason":"","fresh":false,"form":["word"],"body":null,"fields":[]},
+{"method":"GET","path":"/me/lasting","sort":"page","verb":"manage","kind":"account","param":"(the asker)","reason":"","fresh":false,"form":[],"body":null,"fields":null},
+{"method":"POST","path":"/me/lasting/end","sort":"act","verb":"manage","kind":"account","param":"(the asker)","reason":"","fresh":false,"form":["lasting"],"body":null,"fields":null},
 {"method":"GET","path":"/house","sort":"page","verb":"verify","kind":"house","param":"(the house)","reason":"","fresh":false,"form":[],"body":null,"fields":null},
 {"method":"GET","path":"/tracks/{track}/audio","sort":"stream","verb":"listen","kind":"track","param":"track","reason":"","fresh":false,"form":[],"body":null,"fields":null},
 {"method":"GET","path":"/api/v1/calls/{call}","sort":"api","verb":"view","kind":"call","param":"call","reason":"","fresh":false,"form":[],"body":null,"fields":["/id","/shared"]},
@@ -71,7 +74,7 @@ func newModel(t *testing.T, leak string) (*model, Config) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
-	m := &model{leak: leak, log: log, key: []byte("a key of the model house"), shared: map[string]bool{}, paused: map[string]bool{}, ended: map[string]bool{}, list: map[string][]string{}}
+	m := &model{leak: leak, log: log, key: []byte("a key of the model house"), shared: map[string]bool{}, paused: map[string]bool{}, lasting: map[string]string{}, ended: map[string]bool{}, list: map[string][]string{}}
 	p1, p2 := string(yesline.NewProgramID()), string(yesline.NewProgramID())
 	secret := func() string { return strings.TrimPrefix(string(yesline.NewEntryID()), "ent_") + "Cookie" }
 	pair := func(program, caller, contact, n1, n2 string) {
@@ -79,11 +82,13 @@ func newModel(t *testing.T, leak string) (*model, Config) {
 		for i, name := range []string{caller, contact} {
 			person, track := string(yesline.NewPersonID()), string(yesline.NewTrackID())
 			may := map[string][]string{"list": {person}, "log": {person, call}, "reveal": {person}, "view": {call}, "allow": {call}, "withdraw": {call}, "listen": {track},
-				"dial": {person}, "talk": {call}}
+				"dial": {person}, "talk": {call}, "manage": {person}}
+			lasting := string(yesline.NewEntryID())
+			m.lasting[lasting] = person
 			role := []string{"contributor", "contact"}[i]
 			m.file.Identities = append(m.file.Identities,
-				Identity{Name: name, Role: role, Program: program, Cookie: secret(), Spare: secret(), Person: person, May: may, Number: []string{n1, n2}[i]},
-				Identity{Name: name + "'s key", Role: role, Program: program, Key: "yk_" + secret(), Person: person, May: may})
+				Identity{Name: name, Role: role, Program: program, Cookie: secret(), Spare: secret(), Person: person, May: may, Sees: []string{lasting}, Number: []string{n1, n2}[i]},
+				Identity{Name: name + "'s key", Role: role, Program: program, Key: "yk_" + secret(), Person: person, May: may, Sees: []string{lasting}})
 		}
 	}
 	pair(p1, "ann", "maya", "+12025550101", "+12025550102")
@@ -255,6 +260,10 @@ func (m *model) pages(w http.ResponseWriter, r *http.Request, parts []string) {
 	} else if len(parts) == 2 && parts[0] == "call" {
 		door += "/" + parts[1]
 	}
+	if path := strings.Join(parts, "/"); path == "me/lasting" || path == "me/lasting/end" {
+		m.yeses(w, r, who, in)
+		return
+	}
 	verb := map[string]string{"GET calls": "list", "GET calls/x": "view", "GET calls/x/log": "log", "POST calls/x/share": "allow", "POST calls/x/share/stop": "withdraw",
 		"POST me": "reveal", "GET house": "verify", "GET tracks/x/audio": "listen",
 		"POST call/look": "dial", "GET calls/x/state": "talk", "POST calls/x/say": "talk"}[door]
@@ -284,6 +293,41 @@ func (m *model) pages(w http.ResponseWriter, r *http.Request, parts []string) {
 		return
 	}
 	m.show(w, r, who, verb, id)
+}
+
+// yeses shows what lasts of an identity, and ends one that a form names.
+func (m *model) yeses(w http.ResponseWriter, r *http.Request, who Identity, in bool) {
+	ends := strings.HasSuffix(r.URL.Path, "/end")
+	switch {
+	case ends && r.Method != "POST", !ends && r.Method != "GET", !in && ends, in && !m.may(who, "manage", who.Person):
+		m.absent(w)
+	case !in:
+		w.Header().Set("Location", "/in")
+		w.WriteHeader(http.StatusSeeOther)
+	case !ends:
+		for id, of := range m.lasting {
+			if of == who.Person {
+				fmt.Fprintf(w, `<input name="lasting" value="%s">`, id)
+			}
+		}
+	default:
+		id := r.PostFormValue("lasting")
+		of, there := m.lasting[id]
+		switch {
+		case there && (of == who.Person || m.leak == "a form that ends another's"):
+			delete(m.lasting, id)
+			w.Header().Set("Location", "/me/lasting")
+			w.WriteHeader(http.StatusSeeOther)
+		case there && m.leak == "a refusal that ends":
+			delete(m.lasting, id)
+			m.absent(w)
+		case there && m.leak == "a form that knows another's":
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, "this is not yours\n")
+		default:
+			m.absent(w)
+		}
+	}
 }
 
 // opens is the gate of the model, with its leaks.

@@ -127,8 +127,17 @@ func (a *assault) addressPasses(ctx context.Context) (all []pass) {
 	for _, d := range a.issuers() {
 		for _, who := range a.file.Identities {
 			for _, track := range some(who.rightful(d), 1) {
-				if p, given := a.address(ctx, d, who, track); given {
-					all = append(all, p)
+				p, given := a.address(ctx, d, who, track)
+				if !given {
+					continue
+				}
+				all = append(all, p)
+				path, query, _ := strings.Cut(p.path, "?")
+				for _, other := range a.all { // a ticket is for the voice, in every shape
+					if to := a.at(other, track); other.plain() && to != path {
+						p.path = to + "?" + query
+						all = append(all, p)
+					}
 				}
 			}
 		}

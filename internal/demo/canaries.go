@@ -64,7 +64,8 @@ type cast struct {
 	ann, maya, alice, carol, bea, ben, mona *somebody
 	cleo, mia                               *somebody
 	annMaya, aliceCarol, benMona            *talk
-	cleoMia                                 *talk // goes on until the house is closed
+	cleoMia                                 *talk                // goes on until the house is closed
+	lasting                                 map[*somebody]string // a yes of theirs that lasts
 	tracks                                  map[*somebody]string
 	withdrawnTrack, receipt                 string
 
@@ -85,7 +86,7 @@ type colleague struct {
 func (d *Demo) canaries(ctx context.Context) (*attack.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	c := &cast{d: d, file: &attack.File{Version: 1, Canary: true}, tracks: map[*somebody]string{}, staff: map[string]*colleague{}}
+	c := &cast{d: d, file: &attack.File{Version: 1, Canary: true}, tracks: map[*somebody]string{}, lasting: map[*somebody]string{}, staff: map[string]*colleague{}}
 	for _, step := range []func(context.Context) error{c.hire, c.calls, c.cases, c.people, c.colleagues, c.dead} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -164,7 +165,7 @@ func (c *cast) appoint(ctx context.Context, by session.Principal, name string, r
 }
 
 // calls has four pairs talk, all at once: Ann and Maya, who both keep their
-// voices; Alice and Carol, of whom Alice takes hers back; in the other program
+// voices and say yes from now on; Alice and Carol, of whom Alice takes hers back; in the other program
 // Ben and Mona; and Cleo and Mia, who stay on the line, recorded, as long as the
 // house is open. Bea has no calls.
 func (c *cast) calls(ctx context.Context) error {
@@ -175,19 +176,20 @@ func (c *cast) calls(ctx context.Context) error {
 		oneSided          bool
 		toCaller, toOther **somebody
 		talk              **talk
+		yes               string // the key that both press
 		stays             bool
 	}{
-		{"Ann", "Maya", false, &c.ann, &c.maya, &c.annMaya, false},
-		{"Alice", "Carol", false, &c.alice, &c.carol, &c.aliceCarol, false},
-		{"Ben", "Mona", true, &c.ben, &c.mona, &c.benMona, false},
-		{"Cleo", "Mia", false, &c.cleo, &c.mia, &c.cleoMia, true},
+		{"Ann", "Maya", false, &c.ann, &c.maya, &c.annMaya, "3", false},
+		{"Alice", "Carol", false, &c.alice, &c.carol, &c.aliceCarol, "1", false},
+		{"Ben", "Mona", true, &c.ben, &c.mona, &c.benMona, "3", false},
+		{"Cleo", "Mia", false, &c.cleo, &c.mia, &c.cleoMia, "1", true},
 	} {
 		a, b, err := c.d.pair(ctx, pair.caller, pair.contact, pair.oneSided)
 		if err != nil {
 			return err
 		}
 		*pair.toCaller, *pair.toOther = a, b
-		running.Go(func() { *pair.talk, errs[i] = c.talk(ctx, a, b, pair.stays) })
+		running.Go(func() { *pair.talk, errs[i] = c.talk(ctx, a, b, pair.yes, pair.stays) })
 	}
 	running.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -207,6 +209,16 @@ func (c *cast) calls(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, who := range []*somebody{c.ann, c.maya, c.ben, c.mona} {
+		all, err := c.d.Consent.LastingOf(ctx, who.id)
+		if err != nil {
+			return err
+		}
+		if len(all) != 1 {
+			return fmt.Errorf("%s, who said yes from now on, has %d that last", who.name, len(all))
+		}
+		c.lasting[who] = string(all[0].ID)
+	}
 	receipts, err := c.d.Log.Receipts(ctx, c.alice.id, string(c.aliceCarol.id))
 	if err == nil && len(receipts) != 1 {
 		err = fmt.Errorf("one who withdrew has %d receipts", len(receipts))
@@ -218,8 +230,8 @@ func (c *cast) calls(ctx context.Context) error {
 	return nil
 }
 
-func (c *cast) talk(ctx context.Context, a, b *somebody, stays bool) (*talk, error) {
-	t, err := c.d.ring(ctx, a, b, "1", "1")
+func (c *cast) talk(ctx context.Context, a, b *somebody, yes string, stays bool) (*talk, error) {
+	t, err := c.d.ring(ctx, a, b, yes, yes)
 	if err == nil {
 		err = t.speak(ctx, 0, 3)
 	}

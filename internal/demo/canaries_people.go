@@ -46,6 +46,9 @@ func (c *cast) people(ctx context.Context) error {
 				may["listen"] = []string{track}
 				may["log"] = append(may["log"], track)
 			}
+			if lasting := c.lasting[p.who]; lasting != "" {
+				sees = append(sees, lasting)
+			}
 			if p.who == c.alice {
 				may["receipt"] = []string{c.receipt}
 				sees = append(sees, c.withdrawnTrack) // her receipt names it

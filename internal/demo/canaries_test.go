@@ -23,11 +23,11 @@ func TestCanaries(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := attack.Run(t.Context(), attack.Config{URL: d.Config.URL, Identities: data, Log: d.logFile.Name(), Limit: time.Minute,
-		Only: []string{"GET /calls/{call}", "GET /tracks/{track}/audio", "POST /cases/{case}/approve", "GET /api/v1/calls/{call}"}})
+		Only: []string{"GET /calls/{call}", "GET /tracks/{track}/audio", "POST /cases/{case}/approve", "GET /api/v1/calls/{call}", "GET /me/lasting", "POST /me/lasting/end"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Leaks) > 0 || len(report.Missed) > 0 || report.Doors != 4 {
+	if len(report.Leaks) > 0 || len(report.Missed) > 0 || report.Doors != 6 {
 		var out strings.Builder
 		report.Write(&out)
 		t.Error(out.String())

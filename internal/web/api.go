@@ -54,6 +54,7 @@ type operation struct {
 	status  int
 	people  bool              // only a person's key opens it
 	once    bool              // it takes an Idempotency-Key, and its answer is about nobody
+	back    bool              // it only takes a yes back: see TakesBack
 	sample  map[string]string // a body that it would take
 
 	accepts []string // the fields of its body
@@ -98,6 +99,9 @@ func (o *operation) ofPeople() *operation { o.people = true; return o }
 // repeatable lets the door take an Idempotency-Key. Its answer may hold
 // nothing about people.
 func (o *operation) repeatable() *operation { o.once = true; return o }
+
+// takesBack is row's, for programs.
+func (o *operation) takesBack() *operation { o.back = true; return o }
 
 // like gives a body that the door would take.
 func (o *operation) like(sample map[string]string) *operation { o.sample = sample; return o }
@@ -282,7 +286,11 @@ func (d *desk) door(o *operation, stream http.HandlerFunc) http.HandlerFunc {
 			d.tooFast(w, wait)
 			return
 		}
-		permit, err := d.askFor(r, who, o.rule, map[string]string{"key": string(who.Key())})
+		detail := map[string]string{"key": string(who.Key())}
+		if o.back {
+			detail["part"] = TakesBack
+		}
+		permit, err := d.askFor(r, who, o.rule, detail)
 		if err != nil {
 			d.refuseAPI(w, r, err)
 			return

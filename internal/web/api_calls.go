@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"yesline"
@@ -27,9 +28,13 @@ func operations() []*operation {
 		choose("license/stop", access.Withdraw, "No longer license it", consent.License, false).ofPeople(),
 
 		api("POST /api/v1/tracks/{track}/ticket", of(access.Listen, "track", "track"), "ticket", "An address to hear a voice at, good for two minutes", (*desk).apiTicket).ofPeople(),
-		sound("GET /api/v1/tracks/{track}/audio", of(access.Listen, "track", "track"), "audio", "The sound, by a ticket in the address").ofPeople(),
+		sound("GET /api/v1/tracks/{track}/audio", of(access.Listen, "track", "track"), "audio", "The sound, by a ticket in the address", (*desk).play).ofPeople(),
+		sound("GET /api/v1/tracks/{track}/original", of(access.Listen, "track", "track"), "original", "A voice that is kept in Opus, as it came: an Ogg file, by a ticket in the address", (*desk).playOriginal).ofPeople(),
 		api("GET /api/v1/receipts/{receipt}", of(access.Receipt, "receipt", "receipt"), "receipt", "A receipt that one holds", (*desk).apiReceipt).ofPeople(),
 
+		api("GET /api/v1/lasting", own(access.Manage, "account"), "lasting", "Yeses that last for later calls with somebody, newest first", (*desk).apiLasting).ofPeople(),
+		api("POST /api/v1/lasting/end", own(access.Manage, "account"), "end-lasting", "End one of them: later calls ask anew", (*desk).apiEndLasting).said(http.StatusNoContent).ofPeople().takesBack().
+			like(map[string]string{"id": "ent_" + strings.Repeat("a", 32)}),
 		api("GET /api/v1/sessions", own(access.Manage, "account"), "sessions", "Where the account is signed in", (*desk).apiSessions),
 		api("DELETE /api/v1/sessions/{session}", of(access.Manage, "session", "session"), "end-session", "End one of its sessions", (*desk).apiEndSession).said(http.StatusNoContent),
 		api("GET /api/v1/keys", own(access.Manage, "account"), "keys", "The account's API keys", (*desk).apiKeys),
@@ -108,6 +113,7 @@ type (
 		Began    time.Time   `json:"began"`
 		Seconds  int64       `json:"seconds"`
 		Live     bool        `json:"live"`
+		Ask      string      `json:"ask" enum:"before,during" doc:"Whether both were asked before they talked, or when one of them wanted to record"`
 		Voices   []voiceItem `json:"voices" nullable:"false"`
 		Receipts []string    `json:"receipts" nullable:"false"`
 		Asks     []askItem   `json:"asks" nullable:"false"`
@@ -141,8 +147,9 @@ type (
 	}
 	ticketOut struct {
 		Body struct {
-			URL     string    `json:"url" doc:"Good for whoever asked, from where they asked, by the program they asked with"`
-			Expires time.Time `json:"expires"`
+			URL      string    `json:"url" doc:"Good for whoever asked, from where they asked, by the program they asked with"`
+			Original string    `json:"original" doc:"The same for the sound as it came, of a voice that is kept in Opus; else empty"`
+			Expires  time.Time `json:"expires"`
 		}
 	}
 	receiptOut struct {
@@ -216,7 +223,10 @@ func (d *desk) callBody(ctx context.Context, a asked) (callBody, error) {
 	if err != nil {
 		return callBody{}, err
 	}
-	body := callBody{ID: string(c.ID), Began: c.Began.UTC(), Seconds: c.Seconds, Live: c.Live, Voices: []voiceItem{}, Receipts: []string{}}
+	body := callBody{ID: string(c.ID), Began: c.Began.UTC(), Seconds: c.Seconds, Live: c.Live, Ask: "before", Voices: []voiceItem{}, Receipts: []string{}}
+	if c.Later {
+		body.Ask = "during"
+	}
 	for _, r := range receipts {
 		body.Receipts = append(body.Receipts, string(r))
 	}

@@ -17,6 +17,7 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/audio"
 	"yesline/internal/audit"
 	"yesline/internal/consent"
 	"yesline/internal/db"
@@ -50,6 +51,7 @@ type keyHouse struct {
 	cookie     map[string]string
 	from       string // the address that everybody asks from
 	belongings map[string]access.Facts
+	codec      audio.Codec // of the voice; the zero one is G.711
 
 	mu        sync.Mutex
 	questions []access.Object
@@ -273,9 +275,17 @@ func (h *keyHouse) rooms() House {
 			h.act("no to " + string(p))
 			return nil
 		},
-		Seconds: func(context.Context, yesline.TrackID) (int64, error) { return 3, nil },
-		Done:    func([]byte) {},
-		Window: func(_ context.Context, p access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
+		Shape: func(context.Context, yesline.TrackID) (playback.Shape, error) {
+			return playback.ShapeOf(3, h.codec), nil
+		},
+		Done: func([]byte) {},
+		Lasting: Lasting{
+			Of: func(context.Context, yesline.PersonID) ([]consent.LastingYes, error) {
+				return []consent.LastingYes{{ID: annsYes, Other: h.person["bob"], Way: consent.ByRinging, Call: h.call, AtMillis: 5, UsedMillis: 5, LapsesMillis: 9}}, nil
+			},
+			End: func(context.Context, access.Permit, yesline.EntryID) error { return nil },
+		},
+		Part: func(_ context.Context, p access.Permit, track yesline.TrackID, shape playback.Shape, from, to int64) ([]byte, error) {
 			if _, err := p.Allows(access.Listen, "track", string(track)); err != nil {
 				return nil, err
 			}

@@ -33,13 +33,17 @@ func (d *desk) apiTicket(ctx context.Context, a asked, in *trackIn) (*ticketOut,
 	out := &ticketOut{}
 	out.Body.URL = "/api/v1/tracks/" + in.Track + "/audio?ticket=" + token
 	out.Body.Expires = until.UTC()
-	return out, nil
+	shape, err := d.shape(a, yesline.TrackID(in.Track))
+	if inOpus(shape) {
+		out.Body.Original = "/api/v1/tracks/" + in.Track + "/original?ticket=" + token
+	}
+	return out, err
 }
 
 // sound is the door of a voice for programs. The ticket in its address is no
 // permit: for each window it is checked anew, the key that it belongs to is
 // looked up, and the gate is asked as that key.
-func sound(pattern string, rule Rule, name, summary string) *operation {
+func sound(pattern string, rule Rule, name, summary string, play func(*desk, http.ResponseWriter, *http.Request, Rule) error) *operation {
 	return &operation{pattern: pattern, rule: rule, name: name, summary: summary, status: http.StatusOK, asks: []string{"ticket"},
 		stream: func(d *desk, o *operation) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +60,7 @@ func sound(pattern string, rule Rule, name, summary string) *operation {
 					return
 				}
 				r = d.carryingToken(r, who, r.URL.Query().Get("ticket"), d.client(r))
-				if err := d.play(w, r, o.rule); err != nil {
+				if err := play(d, w, r, o.rule); err != nil {
 					d.refuseAPI(w, r, err)
 				}
 			}
@@ -91,11 +95,11 @@ func (d *desk) holder(r *http.Request) (session.Principal, error) {
 // first byte.
 func (d *desk) play(w http.ResponseWriter, r *http.Request, rule Rule) error {
 	track := yesline.TrackID(r.PathValue("track"))
-	seconds, err := d.seconds(asked{Request: r}, track)
+	shape, err := d.shape(asked{Request: r}, track)
 	if err != nil {
 		return err
 	}
-	total := playback.Size(seconds)
+	total := shape.Size()
 	part, single, rangeErr := parseRange(wanted(r), total)
 	if rangeErr != nil || r.Method == http.MethodHead {
 		return d.length(w, r, rule, total, rangeErr)
@@ -103,8 +107,8 @@ func (d *desk) play(w http.ResponseWriter, r *http.Request, rule Rule) error {
 	if !single {
 		part = span{0, total, true}
 	}
-	end := playback.Cut(part.from, part.to, part.open)
-	data, err := d.piece(r, rule, part.from, end)
+	end := shape.Cut(part.from, part.to, part.open)
+	data, err := d.piece(r, rule, shape, part.from, end)
 	if err != nil {
 		return err
 	}
@@ -126,40 +130,39 @@ func (d *desk) play(w http.ResponseWriter, r *http.Request, rule Rule) error {
 			return nil
 		}
 		from := end
-		end = playback.Cut(from, total, true)
+		end = shape.Cut(from, total, true)
 		// The status is out: what ends here must look cut off, not complete.
-		if data, err = d.piece(r, rule, from, end); err != nil {
+		if data, err = d.piece(r, rule, shape, from, end); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}
 }
 
 // piece is one window, and everything that must be so for it.
-func (d *desk) piece(r *http.Request, rule Rule, from, to int64) ([]byte, error) {
-	permit, err := d.mayPlay(r, rule, from, to)
+func (d *desk) piece(r *http.Request, rule Rule, shape playback.Shape, from, to int64) ([]byte, error) {
+	permit, err := d.mayPlay(r, rule, shape.Served(from, to))
 	if err != nil {
 		return nil, err
 	}
-	data, err := d.house.Window(r.Context(), permit, yesline.TrackID(r.PathValue("track")), from, to)
+	data, err := d.house.Part(r.Context(), permit, yesline.TrackID(r.PathValue("track")), shape, from, to)
 	if err == nil && int64(len(data)) != to-from {
 		err = fmt.Errorf("a window of %d bytes came back as %d: %w", to-from, len(data), yesline.Tampered)
 	}
 	return data, err
 }
 
-func (d *desk) mayPlay(r *http.Request, rule Rule, from, to int64) (access.Permit, error) {
+func (d *desk) mayPlay(r *http.Request, rule Rule, detail map[string]string) (access.Permit, error) {
 	who, err := d.holder(r)
 	if err != nil {
 		return access.Permit{}, err
 	}
-	detail := playback.Served(from, to)
 	detail["key"] = string(who.Key())
 	return d.askFor(r, who, rule, detail)
 }
 
 // length answers what carries no byte of the voice but tells its length.
 func (d *desk) length(w http.ResponseWriter, r *http.Request, rule Rule, total int64, rangeErr error) error {
-	if _, err := d.mayPlay(r, rule, 0, 0); err != nil {
+	if _, err := d.mayPlay(r, rule, playback.Served(0, 0)); err != nil {
 		return err
 	}
 	h := soundHeaders(w)

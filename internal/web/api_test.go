@@ -95,7 +95,7 @@ func TestEachAPIDoorAsksItsRule(t *testing.T) {
 			name = "pia"
 		}
 		for o, path := range h.doors(h.real(name)) {
-			if o.stream != nil || o.people == staff && o.rule.Verb != access.Manage || o.rule.Verb == access.Manage && o.method() == "DELETE" {
+			if o.stream != nil || o.people && staff || !o.people && !staff && o.rule.Verb != access.Manage || o.rule.Verb == access.Manage && o.method() == "DELETE" {
 				continue
 			}
 			body := h.sample(o)
@@ -274,7 +274,7 @@ func TestAnswersHaveTheFieldsOfTheirList(t *testing.T) {
 				continue
 			}
 			w := h.as(name, o.method(), path, h.sample(o))
-			if w.Code >= 300 {
+			if w.Code >= 300 || w.Code == http.StatusNoContent {
 				continue
 			}
 			if w.Header().Get("Content-Type") != "application/json" {

@@ -17,6 +17,8 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/audio"
+	"yesline/internal/audit"
 	"yesline/internal/consent"
 	"yesline/internal/web/webtest"
 )
@@ -60,6 +62,21 @@ var scenes = []struct {
 	{"join-passkey", "", "/join/passkey", func(t testing.TB, s *sample) { s.claim(t, 3) }},
 	{"recover", "", "/in/recover", nil},
 	{"terms", "ann", "/me/terms?done=saved", func(_ testing.TB, s *sample) { s.chosen[ann] = consent.Choice{Record: true} }},
+	{"lasting", "ann", "/me/lasting?done=ended", func(_ testing.TB, s *sample) { s.say() }},
+	{"lasting-none", "ann", "/me/lasting", nil},
+	{"told-opus", "ann", "/calls/" + string(callID("both")), func(_ testing.TB, s *sample) { s.codec = audio.Opus }},
+	{"told-paused", "ann", "/calls/" + string(callID("private")), func(_ testing.TB, s *sample) {
+		s.lines = []audit.Line{said(bob, "call.paused", 70*time.Second), said(ann, "call.resumed", 40*time.Second), said(ann, "call.paused", 20*time.Second), said(ann, "lasting.used", 9*time.Second)}
+	}},
+	{"told-given", "ann", "/calls/" + string(callID("live")), func(_ testing.TB, s *sample) {
+		s.lines = []audit.Line{said(ann, "call.paused", 20*time.Second), said(ann, "lasting.given", 9*time.Second)}
+	}},
+	{"told-unasked", "ann", "/calls/" + string(callID("silent")), func(_ testing.TB, s *sample) {
+		for i := range s.calls {
+			s.calls[i].Later = true
+		}
+	}},
+	{"house-refused", "op", "/house", func(_ testing.TB, s *sample) { s.refused = refusals }},
 	{"security", "ann", "/me/security", func(t testing.TB, s *sample) { s.furnish(t) }},
 	{"security-old", "ann old", "/me/security?done=named", func(t testing.TB, s *sample) { s.age(t, s.signIn(t, "ann old", ann)) }},
 	{"security-staff", "buyer", "/me/security", nil},

@@ -160,6 +160,9 @@ func (s *Site) call(ctx context.Context, a asked) (answer, error) {
 	for _, p := range parties {
 		v.Voices = append(v.Voices, voice(c, standings, tracks, p, p == me, masks[p]))
 	}
+	if v.Voices[0].Asked, v.Voices[0].Lasts, v.Pauses, err = s.during(ctx, c, me, standings[me]); err != nil {
+		return answer{}, err
+	}
 	if done := a.URL.Query().Get("done"); outcomes[done] {
 		v.Done = done
 	}
@@ -196,6 +199,12 @@ func voice(c Call, all map[yesline.PersonID]consent.Standing, tracks []Track, pe
 		v.Why = "live"
 		return v
 	case "kept", "stopped":
+	case "silent":
+		v.Why = "silent"
+		if c.Later { // with a question, silence is a no, which is written down
+			v.Why = "unasked"
+		}
+		return v
 	default:
 		v.Why = v.State
 		return v
@@ -206,7 +215,7 @@ func voice(c Call, all map[yesline.PersonID]consent.Standing, tracks []Track, pe
 	}
 	for _, t := range tracks {
 		if t.Person == person && t.Closed && !t.Gone {
-			v.Track, v.Seconds = string(t.ID), t.Seconds
+			v.Track, v.Seconds, v.Opus = string(t.ID), t.Seconds, t.Opus
 			return v
 		}
 	}

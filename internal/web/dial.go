@@ -92,6 +92,7 @@ type CallState struct {
 	LeftMillis int64  `json:"leftMillis"` // how long my answer is still waited for; 0: not counted yet
 	Mine       string `json:"mine"`       // yes, no; "": none yet
 	Theirs     bool   `json:"theirs"`     // an answer of the other's is waited for
+	Away       bool   `json:"away"`       // and they did not pick up yet
 	Paused     bool   `json:"paused"`
 	CanAsk     bool   `json:"canAsk"`  // record asks both
 	Reason     string `json:"reason"`  // in words, why nothing of this call can be recorded; "" when it can

@@ -123,6 +123,16 @@ func TestACallInABrowser(t *testing.T) {
 	}
 	b.Wait(`Number(document.querySelector(".stage .meter").getAttribute("aria-valuenow")) > 20`)
 
+	// As long as it rings there is nothing to answer; in the notice there is a no.
+	b.x.becomes(CallState{State: "ringing", Recording: "nobody", Question: true, Theirs: true, Away: true})
+	b.Wait(`document.querySelector("yes-dialer").state.theirs`)
+	b.shows("hang", "keypad", "mute")
+	b.Press("1")
+	b.x.becomes(CallState{State: "notice", Recording: "nobody", Question: true, Theirs: true, Away: true})
+	b.looks("notice")
+	b.shows("agree", "decline", "hang", "keypad", "mute")
+	b.said("key=1") // a key like any other, which is no yes
+
 	// The question: a yes before its last word says nothing, a no always does.
 	b.x.becomes(CallState{State: "asking", Recording: "nobody", Question: true})
 	b.looks("yours")
@@ -140,7 +150,7 @@ func TestACallInABrowser(t *testing.T) {
 	if focus := webtest.Eval[string](b.Browser, `document.activeElement.dataset.do ?? "elsewhere"`); focus == "decline" {
 		t.Errorf("the focus went to %q by itself", focus)
 	}
-	b.said()
+	b.said("key=1")
 	for _, next := range []string{"decline", "mute", "keypad", "hang"} { // Agree was clicked
 		b.Press(kb.Tab)
 		if got := webtest.Eval[string](b.Browser, `document.activeElement.dataset.do ?? document.activeElement.localName`); got != next {
@@ -148,16 +158,21 @@ func TestACallInABrowser(t *testing.T) {
 		}
 	}
 	b.Press("1")
-	b.said("agree")
+	b.said("key=1", "agree")
+	b.x.becomes(CallState{State: "asking", Recording: "nobody", Mine: "yes", Theirs: true, Away: true})
+	b.looks("ringing")
+	b.WaitText(".detail", "Waiting for them to pick up")
 	b.x.becomes(CallState{State: "asking", Recording: "nobody", Mine: "yes", Theirs: true})
 	b.looks("theirs")
+	b.x.becomes(CallState{State: "asking", Recording: "both", Mine: "yes"})
+	b.looks("settled")
 	b.x.becomes(CallState{State: "bridged", Recording: "both", Mine: "yes"})
 	b.looks("both")
 	b.WaitText("[role=status]", "Recording both")
 	b.shows("hang", "keypad", "mute", "pause", "stop")
 	b.Wait(`document.querySelector(".clock").textContent === "0:01"`)
 	b.Click(`[data-do="pause"]`)
-	b.said("agree", "pause")
+	b.said("key=1", "agree", "pause")
 	b.x.becomes(CallState{State: "bridged", Recording: "nobody", Mine: "yes", Paused: true, Seconds: 65})
 	b.looks("paused")
 	b.shows("hang", "keypad", "mute", "resume", "stop")
@@ -166,7 +181,7 @@ func TestACallInABrowser(t *testing.T) {
 	b.x.becomes(CallState{State: "bridged", Recording: "both", Mine: "yes"})
 	b.looks("both")
 	b.Click(`[data-do="stop"]`)
-	b.said("agree", "pause", "resume", "stop")
+	b.said("key=1", "agree", "pause", "resume", "stop")
 	b.x.becomes(CallState{State: "bridged", Recording: "them", Mine: "stopped"})
 	b.looks("them")
 	b.shows("hang", "keypad", "mute", "pause")
@@ -176,8 +191,8 @@ func TestACallInABrowser(t *testing.T) {
 	b.Click(`[data-key="5"]`)
 	b.Press("*")
 	b.Press("8")
-	b.said("agree", "pause", "resume", "stop", "key=5", "key=*", "key=8")
-	if sent := b.Text(".sent"); sent != "5*8" {
+	b.said("key=1", "agree", "pause", "resume", "stop", "key=5", "key=*", "key=8")
+	if sent := b.Text(".sent"); sent != "15*8" {
 		t.Errorf("the page says that %q was sent", sent)
 	}
 	b.Click(`[data-do="mute"]`)
@@ -193,7 +208,7 @@ func TestACallInABrowser(t *testing.T) {
 	b.Wait(`document.querySelector("dialog").open`)
 	b.Press("2") // is no answer to that
 	b.Click(`dialog .end`)
-	b.said("agree", "pause", "resume", "stop", "key=5", "key=*", "key=8", "hangup")
+	b.said("key=1", "agree", "pause", "resume", "stop", "key=5", "key=*", "key=8", "hangup")
 	b.x.becomes(CallState{State: "ended", Recording: "nobody", Ending: "You hung up."})
 	b.looks("ended")
 	b.shows("again")
@@ -204,8 +219,8 @@ func TestACallInABrowser(t *testing.T) {
 	b.Press("7")
 	b.Click(`[data-do="again"]`)
 	b.Wait(`document.activeElement.id === "to"`)
-	if n := len(b.x.words()); n != 8 {
-		t.Errorf("after its end the call was told %v", b.x.words()[8:])
+	if n := len(b.x.words()); n != 9 {
+		t.Errorf("after its end the call was told %v", b.x.words()[9:])
 	}
 	if n := b.site.Counts().Reports; n != 0 {
 		t.Errorf("the browser reported %d violations of the policy", n)
@@ -436,9 +451,12 @@ var callScenes = []struct {
 }{
 	{"ringing", "ringing", CallState{State: "ringing"}, nil},
 	{"notice", "notice", CallState{State: "notice"}, nil},
+	{"notice-may-decline", "notice", CallState{State: "notice", Question: true, Theirs: true, Away: true}, nil},
 	{"question", "yours", CallState{State: "asking", Question: true}, nil},
 	{"question-answerable", "yours", CallState{State: "asking", Question: true, MayAgree: true, MayLast: true, LeftMillis: 8000}, nil},
 	{"theirs", "theirs", CallState{State: "asking", Mine: "yes", Theirs: true}, nil},
+	{"answered-alone", "ringing", CallState{State: "asking", Mine: "yes", Theirs: true, Away: true}, nil},
+	{"settled", "settled", CallState{State: "asking", Mine: "yes", Recording: "both"}, nil},
 	{"both", "both", CallState{State: "bridged", Recording: "both", Mine: "yes", Seconds: 42}, nil},
 	{"me", "me", CallState{State: "bridged", Recording: "me", Mine: "yes", Seconds: 61}, nil},
 	{"them", "them", CallState{State: "bridged", Recording: "them", Mine: "stopped", Seconds: 75}, nil},

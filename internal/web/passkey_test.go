@@ -15,6 +15,7 @@ import (
 	"yesline"
 	"yesline/internal/access"
 	"yesline/internal/audio"
+	"yesline/internal/playback"
 	"yesline/internal/session"
 	"yesline/internal/web/webtest"
 )
@@ -196,7 +197,7 @@ func TestRevokingTheOtherDeviceWhileItPlays(t *testing.T) {
 	b, other := webtest.Open(t), webtest.Open(t)
 	s := newSample(t)
 	s.seconds = 3600
-	s.House.Window = func(_ context.Context, p access.Permit, t yesline.TrackID, from, to int64) ([]byte, error) {
+	s.House.Part = func(_ context.Context, p access.Permit, t yesline.TrackID, shape playback.Shape, from, to int64) ([]byte, error) {
 		h, err := audio.WAVHeader(s.seconds * audio.Rate)
 		data := make([]byte, to-from) // an hour of silence
 		if from < int64(len(h)) {

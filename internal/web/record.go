@@ -111,7 +111,7 @@ func inWords(e audit.Entry, c Call, me yesline.PersonID, owner map[string]yeslin
 	l := logLine{At: time.UnixMilli(e.AtMillis).UTC(), Who: actor(e.Actor, c, me), What: e.Verb, Part: e.Detail["part"], Purpose: e.Detail["purpose"],
 		Refused: e.Result == "refused", Times: 1}
 	l.From, _ = strconv.ParseInt(e.Detail["from"], 10, 64)
-	if l.Part == "sound" { // other entries tell seconds that never left
+	if l.Part == "sound" || l.Part == "original" { // other entries tell seconds that never left
 		l.Seconds, _ = strconv.ParseInt(e.Detail["seconds"], 10, 64)
 	}
 	if p, ok := owner[e.Object]; ok {
@@ -145,7 +145,7 @@ func actor(name string, c Call, me yesline.PersonID) string {
 // fold joins the windows of one listening into one line, newest first: the
 // line above begins where this one ends.
 func fold(lines []logLine, l logLine) []logLine {
-	if len(lines) > 0 && l.Part == "sound" && l.Seconds > 0 {
+	if len(lines) > 0 && l.Seconds > 0 {
 		above := &lines[len(lines)-1]
 		same := above.Who == l.Who && above.What == l.What && above.Part == l.Part && above.Whose == l.Whose && above.Refused == l.Refused
 		if same && above.From == l.From+l.Seconds && above.At.Sub(l.At) < 10*time.Minute {

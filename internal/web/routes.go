@@ -43,6 +43,7 @@ func (s *Site) rows() []row {
 		act("POST /calls/{call}/license/stop", of(access.Withdraw, "call", "call"), s.stopLicense),
 
 		stream("GET /tracks/{track}/audio", of(access.Listen, "track", "track"), s.audio),
+		stream("GET /tracks/{track}/original", of(access.Listen, "track", "track"), s.original),
 		stream("GET /tracks/{track}/peaks", of(access.Listen, "track", "track"), s.peaks),
 
 		page("GET /receipts/{receipt}", of(access.Receipt, "receipt", "receipt"), s.receipt),
@@ -52,6 +53,9 @@ func (s *Site) rows() []row {
 		act("POST /me/number", own(access.Reveal, "person"), s.showNumber).from("/me"),
 		page("GET /me/terms", own(access.Manage, "account"), s.terms),
 		act("POST /me/terms", own(access.Manage, "account"), s.agree).needs("terms", "record", "share", "license"),
+
+		page("GET /me/lasting", own(access.Manage, "account"), s.lasting),
+		act("POST /me/lasting/end", own(access.Manage, "account"), s.endLasting).needs("lasting").takesBack(),
 
 		page("GET /me/security", own(access.Manage, "account"), s.security),
 		act("POST /me/proof", own(access.Manage, "account"), s.prove).needs("credential", "next"),
@@ -157,6 +161,13 @@ func (r row) needs(fields ...string) row { r.form = fields; return r }
 // from names the page that an act's form stands on. Whoever has to prove first
 // that it is them comes back there.
 func (r row) from(page string) row { r.back = page; return r }
+
+// TakesBack is the part, in the gate's detail, of an act that only takes a yes
+// back: a full disk must not keep it from being written.
+const TakesBack = "back"
+
+// takesBack marks such an act.
+func (r row) takesBack() row { r.detail = map[string]string{"part": TakesBack}; return r }
 
 // page is a document that somebody reads. Without a session it leads to the
 // sign-in page.

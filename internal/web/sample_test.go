@@ -75,6 +75,11 @@ type sample struct {
 	standings map[yesline.CallID]map[yesline.PersonID]consent.Standing
 	calls     []Call
 	seconds   int64
+	codec     audio.Codec
+	lines     []audit.Line         // of the log of a call; nil: some
+	yeses     []consent.LastingYes // of ann's that last
+	tried     int                  // how often one was to be ended
+	refused   []Refused
 	receipts  []yesline.ReceiptID
 	windows   []span
 	exchange  *exchange
@@ -82,7 +87,7 @@ type sample struct {
 
 func newSample(t testing.TB) *sample {
 	t.Helper()
-	s := &sample{seconds: 100, cookies: map[string]string{}, chosen: map[yesline.PersonID]consent.Choice{}}
+	s := &sample{seconds: 100, codec: audio.PCMU, cookies: map[string]string{}, chosen: map[yesline.PersonID]consent.Choice{}}
 	both := []yesline.PersonID{ann, bob}
 	add := func(name string, ago time.Duration, seconds int64, mine, theirs consent.Standing) {
 		c := Call{ID: callID(name), Parties: both, Began: day.Add(-ago), Seconds: seconds, Strict: name != "onesided"}
@@ -147,20 +152,27 @@ func (s *sample) house() House {
 			}
 			return nil
 		},
-		Seconds: func(_ context.Context, t yesline.TrackID) (int64, error) {
+		Shape: func(_ context.Context, t yesline.TrackID) (playback.Shape, error) {
 			if t == trkAnn || t == trkBob {
-				return s.seconds, nil
+				return playback.ShapeOf(s.seconds, s.codec), nil
 			}
-			return 0, fmt.Errorf("looking up a track: %w", yesline.NotFound)
+			return playback.Shape{}, fmt.Errorf("looking up a track: %w", yesline.NotFound)
 		},
-		Done: func([]byte) {},
-		Window: func(_ context.Context, p access.Permit, t yesline.TrackID, from, to int64) ([]byte, error) {
+		Original: s.original,
+		Done:     func([]byte) {},
+		Part: func(_ context.Context, p access.Permit, t yesline.TrackID, shape playback.Shape, from, to int64) ([]byte, error) {
 			if _, err := p.Allows(access.Listen, "track", string(t)); err != nil {
 				return nil, err
 			}
 			s.mu.Lock()
 			s.windows = append(s.windows, span{from: from, to: to})
 			s.mu.Unlock()
+			if shape != playback.ShapeOf(s.seconds, s.codec) {
+				return nil, fmt.Errorf("a part of another shape: %w", yesline.Invalid)
+			}
+			if s.codec == audio.Opus {
+				return wide(t, s.seconds)[from:min(to, shape.Size())], nil
+			}
 			return tone(t, s.seconds, from, to), nil
 		},
 		Peaks: func(_ context.Context, p access.Permit, t yesline.TrackID) (audio.Peaks, error) {
@@ -172,6 +184,9 @@ func (s *sample) house() House {
 		About: func(_ context.Context, person yesline.PersonID, objects []string, before int64, limit int) ([]audit.Line, error) {
 			if objects[0] == string(person) || objects[0] == "" {
 				return accountEntriesOf(person, objects[0]), nil
+			}
+			if s.lines != nil {
+				return s.lines, nil
 			}
 			return sampleLines(objects), nil
 		},
@@ -188,7 +203,9 @@ func (s *sample) house() House {
 		Reveal: func(context.Context, access.Permit, yesline.PersonID) (yesline.Phone, error) {
 			return yesline.NewPhone("+12025550142")
 		},
-		Live: func(context.Context) (int, error) { return 3, nil },
+		Lasting: Lasting{Of: s.lastingOf, End: s.endLasting},
+		Refused: func(context.Context) ([]Refused, error) { return s.refused, nil },
+		Live:    func(context.Context) (int, error) { return 3, nil },
 		Checkpoint: func(context.Context) (Checkpoint, error) {
 			return Checkpoint{Entries: 18204, At: day, Note: "yesline.example/log\n18204\nq1Zt0mCqW8XoE4lLkq3sZ1i0cPjX0vN0m3hJrT2bG4c=\n\n— yesline.example/log Hy49TAb2xvQy0m7rS1kq8p3Yw==\n"}, nil
 		},
@@ -358,7 +375,7 @@ func (s *sample) someStandings(_ context.Context, ids []yesline.CallID) (map[yes
 
 func (s *sample) tracks(_ context.Context, id yesline.CallID) ([]Track, error) {
 	c, err := s.oneCall(context.Background(), id)
-	return []Track{{ID: trkAnn, Person: ann, Seconds: s.seconds, Closed: !c.Live}, {ID: trkBob, Person: bob, Seconds: s.seconds, Closed: !c.Live}}, err
+	return []Track{{ID: trkAnn, Person: ann, Seconds: s.seconds, Closed: !c.Live, Opus: s.codec == audio.Opus}, {ID: trkBob, Person: bob, Seconds: s.seconds, Closed: !c.Live, Opus: s.codec == audio.Opus}}, err
 }
 
 func masks(_ context.Context, people []yesline.PersonID) (map[yesline.PersonID]string, error) {

@@ -97,7 +97,11 @@ func (s *Site) readHouse(ctx context.Context, who session.Principal) (houseView,
 	if err != nil {
 		return houseView{}, err
 	}
-	v := houseView{Live: live, Entries: cp.Entries, Signed: cp.At.UTC(), Note: cp.Note, MayInvite: who.Kind() == session.Operator}
+	refused, err := s.house.Refused(ctx)
+	if err != nil {
+		return houseView{}, err
+	}
+	v := houseView{Live: live, Entries: cp.Entries, Signed: cp.At.UTC(), Note: cp.Note, Refused: refusedRows(refused, who), MayInvite: who.Kind() == session.Operator}
 	for _, p := range programs {
 		if who.Program() != "" && p.ID != who.Program() {
 			continue

@@ -118,10 +118,10 @@ type openCase struct {
 }
 
 var shapes = []string{"in", "landing", "calls", "call", "log", "withdraw", "receipt", "me", "house", "problem",
-	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "staff", "cases", "break", "case", "opened", "outbox", "dial", "offline", "try"}
+	"recover", "prove", "join", "code", "terms", "passkey", "joined", "security", "lasting", "staff", "cases", "break", "case", "opened", "outbox", "dial", "offline", "try"}
 
 func loadPages(assets string) (pages, error) {
-	base, err := template.New("layout.html").Funcs(words).ParseFS(files, "pages/layout.html", "pages/parts.html", "pages/tour.html")
+	base, err := template.New("layout.html").Funcs(words).ParseFS(files, "pages/layout.html", "pages/parts.html", "pages/deeds.html", "pages/tour.html")
 	if err != nil {
 		return nil, err
 	}

@@ -145,11 +145,11 @@ func (c *chain) give(w http.ResponseWriter) {
 // and an answer to a GET without Range goes on only while the gate does.
 func (s *Site) audio(w http.ResponseWriter, a asked, ask askFunc) error {
 	track := yesline.TrackID(a.PathValue("track"))
-	seconds, err := s.seconds(a, track)
+	shape, err := s.shape(a, track)
 	if err != nil {
 		return err
 	}
-	total := playback.Size(seconds)
+	total := shape.Size()
 	tickets := s.chainOf(a, track)
 	part, single, rangeErr := parseRange(wanted(a.Request), total)
 	if rangeErr != nil || a.Method == http.MethodHead {
@@ -158,8 +158,8 @@ func (s *Site) audio(w http.ResponseWriter, a asked, ask askFunc) error {
 	if !single {
 		part = span{0, total, true}
 	}
-	end := playback.Cut(part.from, part.to, part.open)
-	data, err := s.window(tickets, ask, part.from, end)
+	end := shape.Cut(part.from, part.to, part.open)
+	data, err := s.window(tickets, ask, shape, part.from, end)
 	if err != nil {
 		return err
 	}
@@ -182,9 +182,9 @@ func (s *Site) audio(w http.ResponseWriter, a asked, ask askFunc) error {
 			return nil
 		}
 		from := end
-		end = playback.Cut(from, total, true)
+		end = shape.Cut(from, total, true)
 		// The status is out: what ends here must look cut off, not complete.
-		if data, err = s.window(tickets, ask, from, end); err != nil {
+		if data, err = s.window(tickets, ask, shape, from, end); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -199,26 +199,26 @@ func wanted(r *http.Request) string {
 	return r.Header.Get("Range")
 }
 
-// seconds asks the house's books how to word the question to the gate. What
-// they say is used for nothing else before there is a permit.
-func (s *Site) seconds(a asked, track yesline.TrackID) (int64, error) {
+// shape asks the house's books how to word the question to the gate. What they
+// say is used for nothing else before there is a permit.
+func (s *Site) shape(a asked, track yesline.TrackID) (playback.Shape, error) {
 	if !yesline.IsID("trk", string(track)) {
-		return 0, nil
+		return playback.Shape{}, nil
 	}
-	seconds, err := s.house.Seconds(a.Context(), track)
+	shape, err := s.house.Shape(a.Context(), track)
 	if errors.Is(err, yesline.NotFound) {
-		return 0, nil
+		return playback.Shape{}, nil
 	}
-	return seconds, err
+	return shape, err
 }
 
 // window is one decision and the sound it permits.
-func (s *Site) window(tickets *chain, ask askFunc, from, to int64) ([]byte, error) {
-	permit, err := tickets.ask(ask, playback.Served(from, to))
+func (s *Site) window(tickets *chain, ask askFunc, shape playback.Shape, from, to int64) ([]byte, error) {
+	permit, err := tickets.ask(ask, shape.Served(from, to))
 	if err != nil {
 		return nil, err
 	}
-	data, err := s.house.Window(tickets.asked.Context(), permit, tickets.track, from, to)
+	data, err := s.house.Part(tickets.asked.Context(), permit, tickets.track, shape, from, to)
 	if err == nil && int64(len(data)) != to-from {
 		err = fmt.Errorf("a window of %d bytes came back as %d: %w", to-from, len(data), yesline.Tampered)
 	}

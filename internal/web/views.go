@@ -41,7 +41,10 @@ type voiceView struct {
 	Share, License bool
 	Track          string // "" when this person may not hear it
 	Seconds        int64
-	Why            string // when there is no track to hear: refused, silent, withdrawn, held, live, private, forming, lost
+	Why            string // when there is no track to hear: refused, silent, unasked, withdrawn, held, live, private, forming, lost
+	Opus           bool   // the track can be taken home as it came
+	Asked          string // of one's own: before, during, lasting; "": no question was answered
+	Lasts          bool   // and the answer was a yes from now on
 }
 
 type callView struct {
@@ -51,8 +54,16 @@ type callView struct {
 	Seconds  int64
 	Live     bool
 	Voices   []voiceView // one's own first
+	Pauses   []pauseView
 	Receipts []string
 	Done     string // what was just done: shared, unshared, licensed, unlicensed, withdrawn
+}
+
+// pauseView is a time in which nothing of a call was kept; Ended is zero when
+// it lasted as long as the call.
+type pauseView struct {
+	Who          string // you, other
+	Began, Ended time.Time
 }
 
 // Audible counts the voices that can be played.
@@ -118,6 +129,7 @@ type houseView struct {
 	Entries    int64
 	Signed     time.Time
 	Note       string
+	Refused    []refusedRow
 	Programs   []programRow
 	MayInvite  bool
 	Invitation *invitationView

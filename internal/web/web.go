@@ -17,6 +17,7 @@ import (
 	"yesline/internal/audio"
 	"yesline/internal/audit"
 	"yesline/internal/consent"
+	"yesline/internal/playback"
 	"yesline/internal/session"
 )
 
@@ -46,13 +47,15 @@ type House struct {
 	Set      func(ctx context.Context, permit access.Permit, call yesline.CallID, p consent.Purpose, ev consent.Evidence) error
 	Withdraw func(ctx context.Context, permit access.Permit, call yesline.CallID, p consent.Purpose, ev consent.Evidence) error
 
-	// Sound. Seconds is how long a track is by the house's own books, 0 when
-	// there is no such track; it is used to word the question to the gate, and
-	// no answer is made of it without a Permit.
-	Seconds func(ctx context.Context, track yesline.TrackID) (int64, error)
-	Window  func(ctx context.Context, permit access.Permit, track yesline.TrackID, from, to int64) ([]byte, error)
-	Done    func(window []byte) // takes back what Window gave and was written
-	Peaks   func(ctx context.Context, permit access.Permit, track yesline.TrackID) (audio.Peaks, error)
+	// Sound. Shape is a track's file by the house's own books, yesline.NotFound
+	// when there is no such track; it is used to word the question to the gate,
+	// and no answer is made of it without a Permit. Original is the sound as it
+	// came, in parts, of a voice that is kept in Opus.
+	Shape    func(ctx context.Context, track yesline.TrackID) (playback.Shape, error)
+	Part     func(ctx context.Context, permit access.Permit, track yesline.TrackID, shape playback.Shape, from, to int64) ([]byte, error)
+	Original func(ctx context.Context, permit access.Permit, track yesline.TrackID, from, count int64) (part []byte, more bool, err error)
+	Done     func(part []byte) // takes back what Part and Original gave and was written
+	Peaks    func(ctx context.Context, permit access.Permit, track yesline.TrackID) (audio.Peaks, error)
 
 	// What the log says about a person's own voice in these objects, newest
 	// first, and the receipts that a person holds for a call.
@@ -63,8 +66,11 @@ type House struct {
 	// A person's own number.
 	Reveal func(ctx context.Context, permit access.Permit, person yesline.PersonID) (yesline.Phone, error)
 
-	// The operator's page.
+	Lasting Lasting
+
+	// The operator's page. Refused is why calls were not placed, newest first.
 	Live       func(ctx context.Context) (int, error)
+	Refused    func(ctx context.Context) ([]Refused, error)
 	Checkpoint func(ctx context.Context) (Checkpoint, error)
 	Programs   func(ctx context.Context) ([]Program, error)
 	Verify     func(ctx context.Context) (audit.Report, error)
@@ -100,6 +106,7 @@ type Call struct {
 	Seconds int64
 	Live    bool
 	Strict  bool // one no means no bytes of anyone
+	Later   bool // nobody is asked before somebody wants to record
 }
 
 // Track is one voice that is kept, or was.
@@ -109,6 +116,7 @@ type Track struct {
 	Seconds int64
 	Closed  bool // finished: its length is in the log, and it can be heard
 	Gone    bool // its key is destroyed
+	Opus    bool // it is kept as a browser sent it
 }
 
 // Receipt is a statement of the log that a person keeps.

@@ -18,6 +18,7 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/audio"
 	"yesline/internal/consent"
 	"yesline/internal/playback"
 	"yesline/internal/session"
@@ -143,6 +144,8 @@ func TestNobodyNeverReachesTheGate(t *testing.T) {
 func TestEachDoorAsksItsRule(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
+	s.codec = audio.Opus
+	s.say()
 	site := newSite(t, s)
 	there := s.there(t)
 	// An authenticator's answer, or a state that the door before has changed.
@@ -152,7 +155,7 @@ func TestEachDoorAsksItsRule(t *testing.T) {
 		t.Fatal(err)
 	}
 	form := url.Values{"phone": {"+12025550142"}, "name": {"Kitchen"}, "scope": {"manage"}, "days": {"7"}, "role": {"auditor"}, "terms": {terms.SHA256},
-		"reason": {"A complaint about threats."}, "number": {"SUP-7"}, "to": {"+12025550123"}, "sdp": {"v=0"}, "word": {"pause"}}
+		"reason": {"A complaint about threats."}, "number": {"SUP-7"}, "to": {"+12025550123"}, "sdp": {"v=0"}, "word": {"pause"}, "lasting": {string(annsYes)}}
 	doors := addresses(site, there)
 	rank := func(pattern string) int { // those that end things come last
 		switch {
@@ -493,7 +496,9 @@ func TestFailures(t *testing.T) {
 		}
 	}
 	short := newSample(t)
-	short.House.Window = func(context.Context, access.Permit, yesline.TrackID, int64, int64) ([]byte, error) { return nil, nil }
+	short.House.Part = func(context.Context, access.Permit, yesline.TrackID, playback.Shape, int64, int64) ([]byte, error) {
+		return nil, nil
+	}
 	if got := visit(newSite(t, short), short, "ann", "GET", "/tracks/"+string(trkAnn)+"/audio", nil, "Range", "bytes=0-"); got.Code != 500 || got.Header().Get("Content-Range") != "" {
 		t.Errorf("a window that is too short: got %d", got.Code)
 	}
@@ -660,16 +665,21 @@ func TestStrangersDoNotReachTheBooks(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
 	looked := 0
-	seconds := s.House.Seconds
-	s.House.Seconds = func(ctx context.Context, track yesline.TrackID) (int64, error) { looked++; return seconds(ctx, track) }
+	shape := s.House.Shape
+	s.House.Shape = func(ctx context.Context, track yesline.TrackID) (playback.Shape, error) {
+		looked++
+		return shape(ctx, track)
+	}
 	site := newSite(t, s)
 	s.cookies["unknown"], s.cookies["made up"] = "not a session", strings.Repeat("a", 43)
 	s.cookies["signed out"] = s.cookies["bob"]
 	visit(site, s, "signed out", "POST", "/out", nil)
 	for _, who := range []string{"", "unknown", "made up", "signed out"} {
 		for _, track := range []string{string(trkAnn), id("trk", "nowhere")} {
-			if got := visit(site, s, who, "GET", "/tracks/"+track+"/audio", nil, "Range", "bytes=0-"); got.Code != http.StatusNotFound {
-				t.Errorf("the sound as %q: got %d", who, got.Code)
+			for _, what := range []string{"/audio", "/original"} {
+				if got := visit(site, s, who, "GET", "/tracks/"+track+what, nil, "Range", "bytes=0-"); got.Code != http.StatusNotFound {
+					t.Errorf("the sound%s as %q: got %d", what, who, got.Code)
+				}
 			}
 		}
 	}
@@ -685,12 +695,12 @@ func TestStrangersDoNotReachTheBooks(t *testing.T) {
 func TestSigningOutEndsAStream(t *testing.T) {
 	t.Parallel()
 	s := newSample(t)
-	window := s.House.Window
-	s.House.Window = func(ctx context.Context, p access.Permit, track yesline.TrackID, from, to int64) ([]byte, error) {
+	window := s.House.Part
+	s.House.Part = func(ctx context.Context, p access.Permit, track yesline.TrackID, shape playback.Shape, from, to int64) ([]byte, error) {
 		if err := s.sessions.End(ctx, p.Who()); err != nil {
 			t.Error(err)
 		}
-		return window(ctx, p, track, from, to)
+		return window(ctx, p, track, shape, from, to)
 	}
 	server := httptest.NewServer(newSite(t, s))
 	defer server.Close()

@@ -7,7 +7,7 @@ import { Line, after, microphone, sample } from "./line.js";
 import { Ear } from "./meter.js";
 import { NumberField } from "./number.js";
 import { Bell, listen } from "./ring.js";
-import { Stage, lookOf } from "./stage.js";
+import { Stage, asksMe, lookOf } from "./stage.js";
 
 /** @typedef {import("./stage.js").CallState} CallState */
 
@@ -397,12 +397,14 @@ class YesDialer extends HTMLElement {
   }
 
   /** A yes counts only after the question's last word; the house says so too. @param {string} word */
-  agree(word) { if (this.state?.question && this.state.mayAgree) void this.tell(word); }
+  agree(word) { if (this.state && asksMe(this.state) && this.state.mayAgree) void this.tell(word); }
 
   /** A key of the keypad or the keyboard. @param {string} key */
   press(key) {
-    if (this.state?.question && key === "1") { this.agree("agree"); return; }
-    if (this.state?.question && key === "2") { void this.tell("decline"); return; }
+    if (this.state && asksMe(this.state)) {
+      if (key === "1") { this.agree("agree"); return; }
+      if (key === "2") { void this.tell("decline"); return; }
+    }
     if (!this.state || this.state.state === "ended") return;
     this.part.sent.textContent = `${this.part.sent.textContent}${key}`.slice(-16);
     void this.tell(`key=${key}`);

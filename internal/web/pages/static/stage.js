@@ -5,7 +5,7 @@ import { Meter } from "./meter.js";
 
 /**
  * @typedef {{version: number, state: string, recording: string, question: boolean, mayAgree: boolean, mayLast: boolean, leftMillis: number,
- *   mine: string, theirs: boolean, paused: boolean, canAsk: boolean, reason: string, ending: string, other: string, seconds: number}} CallState
+ *   mine: string, theirs: boolean, away: boolean, paused: boolean, canAsk: boolean, reason: string, ending: string, other: string, seconds: number}} CallState
  */
 
 /**
@@ -20,13 +20,17 @@ const clock = (s) => {
   return m < 60 ? `${m}:${two(s % 60)}` : `${Math.floor(m / 60)}:${two(m % 60)}:${two(s % 60)}`;
 };
 
+/** My answer is waited for, and I can hear that it is. @param {CallState} c */
+export const asksMe = (c) => c.question && c.state !== "ringing" && c.state !== "ended";
+
 /** In one word how far a call is: each has its own look. @param {CallState} c @param {boolean} byPhone */
 export const lookOf = (c, byPhone) => {
   if (c.state === "ended") return "ended";
-  if (c.question) return "yours";
+  if (asksMe(c) && (c.mayAgree || c.state !== "notice")) return "yours";
   if (c.state === "ringing") return byPhone ? "ringing-me" : "ringing";
-  if (c.theirs) return "theirs";
-  if (c.state !== "bridged") return "notice";
+  if (c.state === "notice" && !c.mine) return "notice";
+  if (c.theirs) return c.away ? "ringing" : "theirs";
+  if (c.state !== "bridged") return c.mine ? "settled" : "notice";
   if (c.paused) return "paused";
   return ["both", "me", "them"].includes(c.recording) ? c.recording : "nobody";
 };
@@ -95,7 +99,7 @@ export class Stage {
 
   /** The question. The focus stays where it is: nobody says yes by a key that was meant for something else. @param {CallState | undefined} state @param {Scene} scene */
   ask(state, scene) {
-    const asked = state?.state !== "ended" && state?.question || false;
+    const asked = state !== undefined && asksMe(state);
     const may = asked && state?.mayAgree || false;
     const { question, urgent, hint, countdown } = this.part;
     if (may && !this.may) urgent.textContent = urgent.dataset.ask ?? "";
