@@ -59,6 +59,6 @@ func tellFindings(out io.Writer, found []app.Finding, counts map[app.Level]int) 
 	if len(found) > 0 {
 		fmt.Fprintln(out)
 	}
-	fmt.Fprintf(out, "%d refused, %d to mend, %d to know. Not looked at: backups, the trunk, who else may enter this machine.\n",
+	fmt.Fprintf(out, "%d refused, %d to mend, %d to know. Not looked at: backups, who else may enter this machine, and the trunk (yesline trunk test).\n",
 		counts[app.Refuse], counts[app.Warn], counts[app.Note])
 }

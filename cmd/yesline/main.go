@@ -70,7 +70,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(serveCommand(), demoCommand(), auditCommand(), receiptCommand(), inviteCommand(), attackCommand(), doctorCommand(),
+	root.AddCommand(serveCommand(), demoCommand(), auditCommand(), receiptCommand(), inviteCommand(), attackCommand(), doctorCommand(), trunkCommand(),
 		ticketsCommand(func(c app.Config) containment { return app.Local(c) }), versionCommand())
 	strict(root)
 	return root

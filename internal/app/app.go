@@ -69,6 +69,9 @@ type App struct {
 	Phones   *sip.Door    // nil without a trunk
 	Browsers *webrtc.Door // nil where none may call
 
+	shows func(wanted, proven yesline.Phone) (yesline.Phone, error) // which number a callee is shown
+
+	eager    eager
 	talking  sync.WaitGroup  // calls that a page began
 	calling  context.Context // of all of them
 	lock     *os.File
@@ -305,7 +308,8 @@ func (a *App) shred(ctx context.Context, id string) error {
 func (a *App) Start(ctx context.Context) error {
 	if _, err := a.Programs.First(ctx); errors.Is(err, yesline.NotFound) {
 		p := a.Config.Program
-		if _, err := a.Programs.Add(ctx, program.Terms{Name: p.Name, Country: p.Country, OneSided: p.OneSided}); err != nil {
+		if _, err := a.Programs.Add(ctx, program.Terms{Name: p.Name, Country: p.Country, OneSided: p.OneSided,
+			Ask: p.Ask, International: p.International}); err != nil {
 			return fmt.Errorf("making the first program: %w", err)
 		}
 	} else if err != nil {

@@ -178,9 +178,9 @@ type told struct {
 
 // status is a call as a page has it.
 type status struct {
-	Version                                             int64
-	State, Recording, Mine, Reason, Ending, Other       string
-	Question, MayAgree, MayLast, Theirs, Paused, CanAsk bool
+	Version                                                   int64
+	State, Recording, Mine, Reason, Ending, Other             string
+	Question, MayAgree, MayLast, Theirs, Away, Paused, CanAsk bool
 }
 
 // follow looks at a call until it is as wanted.
@@ -314,18 +314,18 @@ func TestRingMeFirstAndNobodyIsThere(t *testing.T) {
 	l.check()
 }
 
-// A call to a number of nobody here is refused, and nothing is written of it,
-// not even that its caller exists.
+// A call to a number of nobody here is refused as one for somebody who is not
+// there, and nothing is written of it, not even that its caller exists.
 func TestACallForNobody(t *testing.T) {
 	t.Parallel()
 	l := newCarried(t)
 	l.browser(l.people[0]) // has an account, and no telephone that is here
 	calls, people := l.counts("calls"), l.known()
-	for number, want := range map[string]int{"+12025550199": 404, calleeNumber: 404, ownNumber: 480, "nobody": 404, "+999": 404} {
+	for _, number := range []string{"+12025550199", calleeNumber, ownNumber, "nobody", "+999"} {
 		var refused *phone.Refused
 		_, err := l.carrier.Call(patient(t), l.Phones.Address().String(), number)
-		if !errors.As(err, &refused) || refused.Code != want {
-			t.Errorf("a call for %s: %v, want %d", number, err, want)
+		if !errors.As(err, &refused) || refused.Code != 480 {
+			t.Errorf("a call for %s: %v, want 480, as of somebody who is not there", number, err)
 		}
 	}
 	if c, p := l.counts("calls"), l.known(); c != calls || p != people {

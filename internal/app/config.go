@@ -140,12 +140,13 @@ type TURN struct {
 
 // Trunk is the carrier or gateway that reaches other telephones.
 type Trunk struct {
-	Address   string   `toml:"address"`    // host:port; "" for none
-	Transport string   `toml:"transport"`  // "udp" (default), "tcp" or "tls"
-	CallerID  string   `toml:"caller_id"`  // number shown to the callee, E.164
-	CallerIDs []string `toml:"caller_ids"` // more of them: what callers may choose from
-	Sources   []string `toml:"sources"`    // addresses it may answer from; default its own
-	Program   string   `toml:"program"`    // whose calls come in by it: prg_...; default the first
+	Address   string   `toml:"address"`       // host:port; "" for none
+	Transport string   `toml:"transport"`     // "udp" (default), "tcp" or "tls"
+	CallerID  string   `toml:"caller_id"`     // number shown to the callee, E.164
+	CallerIDs []string `toml:"caller_ids"`    // more of them: what callers may choose from
+	Sources   []string `toml:"sources"`       // addresses it may answer from; default its own
+	OwnID     bool     `toml:"own_caller_id"` // callees of calls that a page begins are shown the caller's own proven number
+	Program   string   `toml:"program"`       // whose calls come in by it: prg_...; default the first
 
 	// For a trunk that wants a password, or to be registered with.
 	User       string `toml:"user"`
@@ -191,11 +192,14 @@ type Emergency struct {
 	Carried bool     `toml:"carried"`
 }
 
-// Program is the first tenant.
+// Program is the first tenant. It is made when the house is empty, and these
+// settings are read at no other time.
 type Program struct {
-	Name     string `toml:"name"`
-	Country  string `toml:"country"`
-	OneSided bool   `toml:"one_sided"`
+	Name          string   `toml:"name"`
+	Country       string   `toml:"country"`
+	OneSided      bool     `toml:"one_sided"`
+	Ask           string   `toml:"ask"`           // "before" two people hear each other (default), or "during" the call, when one of them wants to record
+	International []string `toml:"international"` // narrows tolls.international for this program; none: does not
 }
 
 // Defaults are a house for this machine alone.

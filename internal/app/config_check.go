@@ -8,11 +8,14 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"yesline"
 	"yesline/internal/capture/tolls"
+	"yesline/internal/program"
 )
 
 // Level is how bad a Finding is.
@@ -66,7 +69,7 @@ func (c *Config) Check() error {
 // settings are the findings that need no look at a disk.
 func (c Config) settings() []Finding {
 	var l findings
-	for _, check := range []func(*findings){c.checkPages, c.checkTLS, c.checkACME, c.checkProxy, c.checkPhones, c.checkBrowsers, c.checkTrunk, c.checkTolls, c.checkCalls, c.checkSMS, c.checkStores} {
+	for _, check := range []func(*findings){c.checkPages, c.checkTLS, c.checkACME, c.checkProxy, c.checkPhones, c.checkBrowsers, c.checkTrunk, c.checkTolls, c.checkCalls, c.checkProgram, c.checkSMS, c.checkStores} {
 		check(&l)
 	}
 	return l
@@ -329,6 +332,9 @@ func (c Config) checkTrunk(l *findings) {
 	if shown, err := t.Shown(); err != nil || len(shown) > idsMost {
 		l.refuse("trunk.caller_ids", "has something that is no caller id, or too many", "write numbers with + and country code, like +18165550100")
 	}
+	if t.OwnID {
+		l.note("trunk.own_caller_id", "tells callers' own numbers to the carrier and to whom they call", "ask your carrier whether it lets you show numbers that are not its own; many refuse such calls")
+	}
 	if t.Address != "" {
 		c.checkTrunkAddress(l)
 	}
@@ -443,6 +449,41 @@ func (c Config) checkPrices(l *findings) {
 	}
 }
 
+// checkProgram looks at the terms of the first program, which serve would
+// refuse only when it makes it.
+func (c Config) checkProgram(l *findings) {
+	p := c.Program
+	if n := utf8.RuneCountInString(strings.TrimSpace(p.Name)); n == 0 || n > 80 {
+		l.refuse("program.name", "is no name", "write 1 to 80 letters")
+	}
+	if !isCountry(strings.ToUpper(p.Country)) {
+		l.refuse("program.country", "is no country", "write two letters such as US: its law is asked, and numbers without + belong to it")
+	}
+	switch p.Ask {
+	case "", program.AskBefore:
+	case program.AskDuring:
+		l.note("program.ask", "lets two people talk before they are asked; what they say then is not recorded", `write "before" if most of its calls are to be recorded`)
+	default:
+		l.refuse("program.ask", "is not known", `write "before" or "during"`)
+	}
+	for _, region := range p.International {
+		switch {
+		case !isCountry(region):
+			l.refuse("program.international", "has something that is no country", "write two letters such as GB")
+		case !slices.Contains(c.Tolls.International, region):
+			l.warn("program.international", "has a country that tolls.international has not: it is not called", "add it there, with its price, or take it out here")
+		}
+	}
+	if len(p.International) > countriesMost {
+		l.refuse("program.international", "is too long", "list at most 100 countries")
+	}
+	if p.OneSided {
+		l.warn("program.one_sided", "lets the voice of who said yes be kept although the other said no, where both places permit it", "leave it false unless your counsel agreed")
+	}
+}
+
+const countriesMost = 100
+
 func isCountry(region string) bool { return tolls.Country(region) != region }
 
 // plainly is what holds for sound and signalling beyond this machine.
@@ -465,9 +506,6 @@ func (c Config) checkCalls(l *findings) {
 		l.warn("emergency.numbers", "is empty: an emergency call would be asked for consent first", "name the emergency numbers of where your people are")
 	} else if c.Trunk.Address != "" && !c.Urgent.Carried {
 		l.warn("emergency.carried", "is false: a voice says that emergency calls cannot be carried", "set carried = true if your trunk carries them; else tell your people to keep another phone")
-	}
-	if c.Program.OneSided {
-		l.warn("program.one_sided", "lets the voice of who said yes be kept although the other said no, where both places permit it", "leave it false unless your counsel agreed")
 	}
 }
 

@@ -65,6 +65,9 @@ CA = 0.01
 GB = 0.0125
 [emergency]
 carried = true
+[program]
+ask = "before"
+international = ["GB"]
 `
 
 func TestASafeConfigurationIsPraised(t *testing.T) {
@@ -244,6 +247,7 @@ func TestUnsafeSettings(t *testing.T) {
 		{"a user without a password", func(c *Config) { c.Trunk.SecretFile = "" }, Refuse, "trunk.user"},
 		{"a password without a user", func(c *Config) { c.Trunk.User, c.Trunk.Register = "", false }, Refuse, "trunk.user"},
 		{"registering nobody", func(c *Config) { c.Trunk.User, c.Trunk.SecretFile = "", "" }, Refuse, "trunk.user"},
+		{"callers who show themselves", func(c *Config) { c.Trunk.OwnID = true }, Note, "trunk.own_caller_id"},
 		{"no program", func(c *Config) { c.Trunk.Program = "hunter22" }, Refuse, "trunk.program"},
 		{"no country", func(c *Config) { c.Tolls.International = []string{"hunter22"} }, Refuse, "tolls.international"},
 		{"the whole world", func(c *Config) { c.Tolls.International = []string{"*"} }, Refuse, "tolls.international"},
@@ -276,6 +280,17 @@ func TestUnsafeSettings(t *testing.T) {
 		{"emergency calls to nowhere", func(c *Config) { c.Trunk = Trunk{} }, Refuse, "emergency.carried"},
 		{"no emergency numbers", func(c *Config) { c.Urgent.Numbers = nil }, Warn, "emergency.numbers"},
 		{"no emergency calls", func(c *Config) { c.Urgent.Carried = false }, Warn, "emergency.carried"},
+		{"a program without a name", func(c *Config) { c.Program.Name = " " }, Refuse, "program.name"},
+		{"a program of no country", func(c *Config) { c.Program.Country = "hunter22" }, Refuse, "program.country"},
+		{"a program that asks at night", func(c *Config) { c.Program.Ask = "hunter22" }, Refuse, "program.ask"},
+		{"a program that asks later", func(c *Config) { c.Program.Ask = "during" }, Note, "program.ask"},
+		{"a program of no countries", func(c *Config) { c.Program.International = []string{"hunter22"} }, Refuse, "program.international"},
+		{"a program that calls farther than the house", func(c *Config) { c.Program.International = []string{"JM"} }, Warn, "program.international"},
+		{"a program that calls everywhere", func(c *Config) {
+			for range 101 {
+				c.Program.International = append(c.Program.International, "GB")
+			}
+		}, Refuse, "program.international"},
 		{"one side", func(c *Config) { c.Program.OneSided = true }, Warn, "program.one_sided"},
 		{"codes in clear", func(c *Config) { c.SMS.URL = "http://sms.example.org/" }, Refuse, "sms.url"},
 		{"a password in an address", func(c *Config) { c.SMS.URL = "https://ann:hunter22@sms.example.org/" }, Refuse, "sms.url"},

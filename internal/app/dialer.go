@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"yesline"
 	"yesline/internal/access"
@@ -87,15 +88,18 @@ func (a *App) dialFromPage(ctx context.Context, permit access.Permit, offer, to 
 		wants = audio.Opus
 	}
 	phone, answer, err := a.Browsers.Handset(offer, wants)
+	if errors.Is(err, yesline.Invalid) || errors.Is(err, capture.ErrNoCodec) { // in one way: which it is hangs on who has the number
+		err = fmt.Errorf("%w: %w", capture.ErrNoCodec, yesline.Invalid)
+	}
 	if err != nil {
 		return "", "", inWords(err)
 	}
-	live, err := a.Capture.Dial(ctx, from, number)
+	live, err := a.Capture.Dial(a.showing(ctx, permit), from, number)
 	if err != nil {
 		phone.Hangup()
 		return "", "", inWords(err)
 	}
-	a.carry(live, phone)
+	a.carry(live, phone, permit.Who())
 	return live.ID, answer, nil
 }
 
@@ -119,11 +123,11 @@ func (a *App) ringMe(ctx context.Context, permit access.Permit, to string) (yesl
 	if err != nil {
 		return "", err
 	}
-	live, err := a.Capture.RingFirst(ctx, from, own, number)
+	live, err := a.Capture.RingFirst(a.showing(ctx, permit), from, own, number)
 	if err != nil {
 		return "", inWords(err)
 	}
-	a.carry(live, nil)
+	a.carry(live, nil, permit.Who())
 	return live.ID, nil
 }
 
@@ -136,6 +140,9 @@ func (a *App) wants(ctx context.Context, permit access.Permit, to string) (sessi
 	if slices.Contains(a.Config.Urgent.Numbers, dialled(to)) {
 		return session.Device{}, yesline.Phone{}, &web.Refusal{Sentence: noUrgent, Why: yesline.Denied}
 	}
+	if err := a.eager.asks(who.Person()); err != nil {
+		return session.Device{}, yesline.Phone{}, err
+	}
 	number, err := a.Capture.Number(ctx, who.Program(), dialled(to))
 	if errors.Is(err, yesline.Invalid) {
 		err = &web.Refusal{Sentence: "This is not a telephone number that we can call.", Why: yesline.Invalid}
@@ -143,9 +150,39 @@ func (a *App) wants(ctx context.Context, permit access.Permit, to string) (sessi
 	return session.Device{Program: who.Program(), Person: who.Person()}, number, err
 }
 
-// carry sees a call through that a page began, also when the page is gone.
-func (a *App) carry(live *capture.Live, phone capture.Handset) {
+// carry sees a call through that a page began, also when the page is gone; but
+// not beyond the session that began it.
+func (a *App) carry(live *capture.Live, phone capture.Handset, who session.Principal) {
+	a.endsWith(who, live.Caller, live)
 	a.talking.Go(func() { live.Carry(a.calling, phone) })
+}
+
+const signedOutEvery = time.Second
+
+// endsWith hangs up a leg when the session is ended in which it was begun or
+// picked up: perhaps somebody else did, in their name.
+func (a *App) endsWith(who session.Principal, leg *capture.Leg, live *capture.Live) {
+	held, err := a.ContentDB.Hold(a.calling, session.Watch(who.Session()))
+	if err != nil {
+		leg.Choose("hangup") // nobody would notice
+		return
+	}
+	began := held.Revision()
+	a.talking.Go(func() {
+		defer held.Release()
+		look := time.NewTicker(signedOutEvery)
+		defer look.Stop()
+		for a.Capture.Live(live.ID) == live {
+			select {
+			case <-a.calling.Done():
+				return
+			case <-look.C:
+			}
+			if held.Revision() != began {
+				leg.Choose("hangup")
+			}
+		}
+	})
 }
 
 func (a *App) incoming(ctx context.Context, permit access.Permit, after int64) (web.Incoming, error) {
@@ -177,7 +214,14 @@ func (a *App) other(ctx context.Context, call yesline.CallID, person yesline.Per
 }
 
 func (a *App) answerFromPage(_ context.Context, permit access.Permit, call yesline.CallID, offer string) (string, error) {
+	live, leg, err := a.leg(permit, call)
+	if err != nil {
+		return "", err
+	}
 	answer, err := a.Browsers.Answer(permit.Who().Person(), call, offer)
+	if err == nil {
+		a.endsWith(permit.Who(), leg, live)
+	}
 	return answer, inWords(err)
 }
 
@@ -218,18 +262,35 @@ func (a *App) sayInCall(_ context.Context, permit access.Permit, call yesline.Ca
 }
 
 func (a *App) callState(ctx context.Context, permit access.Permit, call yesline.CallID, after int64) (web.CallState, error) {
-	live, leg, err := a.leg(permit, call)
+	if _, err := permit.Allows(access.Talk, "call", string(call)); err != nil {
+		return web.CallState{}, err
+	}
+	person := permit.Who().Person()
+	other, err := a.other(ctx, call, person)
 	if err != nil {
 		return web.CallState{}, err
 	}
-	other, err := a.other(ctx, call, permit.Who().Person())
+	s, side, err := a.Capture.Status(ctx, call, person, after)
 	if err != nil {
 		return web.CallState{}, err
 	}
-	s := live.Wait(ctx, leg, after)
-	return web.CallState{Version: s.Version, State: string(s.State), Recording: s.Recording, Question: s.Question, MayAgree: s.MayAgree,
-		MayLast: s.MayLast, Theirs: s.Theirs, CanAsk: s.CanAsk, LeftMillis: s.Left.Milliseconds(), Mine: s.Mine, Paused: s.Paused, Reason: s.Unable, Ending: told(s.Ending, leg.Side),
-		Other: other, Seconds: int64(s.Talking.Seconds())}, nil
+	away := s.Theirs && s.State != capture.Bridged && a.isAway(ctx, call, side)
+	return web.CallState{Version: s.Version, State: string(s.State), Recording: s.Recording, Question: s.Question, MayAgree: s.MayAgree, MayLast: s.MayLast,
+		LeftMillis: s.Left.Milliseconds(), Mine: s.Mine, Theirs: s.Theirs, Away: away, Paused: s.Paused, CanAsk: s.CanAsk, Reason: s.Unable,
+		Ending: told(s.Ending, side), Other: other, Seconds: int64(s.Talking.Seconds())}, nil
+}
+
+// isAway reports whether the other party of a call did not pick up yet, as far
+// as it is written down. The picking up itself moves no version; the question
+// that follows it does.
+func (a *App) isAway(ctx context.Context, id yesline.CallID, mine capture.Side) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // Status may have used up all of ctx
+	defer cancel()
+	call, err := a.Capture.Call(ctx, id)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(call.Parties, func(p capture.Party) bool { return p.Side != mine && p.Answered == 0 })
 }
 
 // told is how a call ended, as the party of one side is told it.

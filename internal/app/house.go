@@ -11,9 +11,11 @@ import (
 
 	"yesline"
 	"yesline/internal/access"
+	"yesline/internal/audio"
 	"yesline/internal/audit"
 	"yesline/internal/capture"
 	"yesline/internal/consent"
+	"yesline/internal/program"
 	"yesline/internal/session"
 	"yesline/internal/vault"
 	"yesline/internal/web"
@@ -33,7 +35,8 @@ func (a *App) house(answers *web.Answers, cursors yesline.Secret) web.House {
 			Address: a.Config.ClientAddress, Answers: answers, CursorKey: cursors},
 		Calls: a.calls, Call: a.call, Masks: a.People.Masks, Standings: a.Consent.Standings, Tracks: a.tracks,
 		Set: a.Consent.Set, Withdraw: a.withdraw,
-		Seconds: a.Player.Seconds, Window: a.Player.Window, Done: a.Player.Done, Peaks: a.Player.Peaks,
+		Shape: a.Player.Shape, Part: a.Player.Part, Original: a.Player.Original, Done: a.Player.Done, Peaks: a.Player.Peaks,
+		Lasting: a.lasting(), Refused: a.refused,
 		About: a.about, Receipts: a.receipts, Receipt: a.receipt,
 		Reveal: a.People.Reveal,
 		Live:   a.live, Checkpoint: a.checkpoint, Programs: a.programs, Verify: a.Log.Verify, Number: a.Number,
@@ -68,10 +71,10 @@ func (a *App) outbox() func() []web.Message {
 	}
 }
 
-// ask is the gate's. Asking to withdraw may spend the reserve.
+// ask is the gate's. Asking to take a yes back may spend the reserve.
 func (a *App) ask(ctx context.Context, who session.Principal, v access.Verb, o access.Object, detail map[string]string) (p access.Permit, err error) {
 	ask := func() (err error) { p, err = a.Gate.Ask(ctx, who, v, o, detail); return err }
-	if v == access.Withdraw {
+	if v == access.Withdraw || detail["part"] == web.TakesBack {
 		err = a.reserve.first(ask)
 	} else {
 		err = ask()
@@ -111,19 +114,19 @@ func (a *App) callViews(ctx context.Context, calls []capture.Call) ([]web.Call, 
 	for i, c := range calls {
 		ids[i] = c.ID
 	}
-	oneSided, err := a.Consent.OneSided(ctx, ids)
+	rules, err := a.Consent.Rules(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	views := make([]web.Call, len(calls))
 	for i, c := range calls {
-		views[i] = callView(c, !oneSided[c.ID])
+		views[i] = callView(c, rules[c.ID])
 	}
 	return views, nil
 }
 
-func callView(c capture.Call, strict bool) web.Call {
-	v := web.Call{ID: c.ID, Began: time.UnixMilli(c.Started).UTC(), Live: c.Ended == 0, Strict: strict}
+func callView(c capture.Call, rule consent.Rule) web.Call {
+	v := web.Call{ID: c.ID, Began: time.UnixMilli(c.Started).UTC(), Live: c.Ended == 0, Strict: !rule.OneSided, Later: rule.Ask == program.AskDuring}
 	end := c.Ended
 	if v.Live {
 		end = time.Now().UnixMilli()
@@ -142,7 +145,7 @@ func (a *App) tracks(ctx context.Context, call yesline.CallID) ([]web.Track, err
 	}
 	views := make([]web.Track, len(found))
 	for i, t := range found {
-		views[i] = web.Track{ID: t.ID, Person: t.Person, Seconds: t.Seconds, Closed: t.Finished, Gone: t.State == vault.Destroyed}
+		views[i] = web.Track{ID: t.ID, Person: t.Person, Seconds: t.Seconds, Closed: t.Finished, Gone: t.State == vault.Destroyed, Opus: t.Codec == audio.Opus}
 	}
 	return views, nil
 }
@@ -192,12 +195,7 @@ func (a *App) receipt(ctx context.Context, permit access.Permit, id yesline.Rece
 	return web.Receipt{Statement: statement, Call: yesline.CallID(kept[0].About), JSON: json}, nil
 }
 
-func (a *App) live(context.Context) (int, error) {
-	if a.Phones == nil {
-		return 0, nil
-	}
-	return a.Phones.Calls(), nil
-}
+func (a *App) live(context.Context) (int, error) { return a.Capture.Going(), nil }
 
 func (a *App) checkpoint(ctx context.Context) (web.Checkpoint, error) {
 	cp, err := a.Log.Checkpoint(ctx)

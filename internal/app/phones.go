@@ -14,26 +14,36 @@ import (
 )
 
 // openPhones builds the SIP door of a house with a trunk.
-func (a *App) openPhones(ctx context.Context, sound media.Config) (err error) {
+func (a *App) openPhones(ctx context.Context, sound media.Config) error {
+	to, err := a.telephony(ctx, sound)
+	if err != nil {
+		return err
+	}
+	to.Whose = a.whose
+	a.Phones, err = sip.New(to, a.Sessions, a.Capture, a.Plane)
+	return err
+}
+
+// telephony is how the SIP door is set up.
+func (a *App) telephony(ctx context.Context, sound media.Config) (to sip.Config, err error) {
 	cfg := a.Config
-	to := sip.Config{CallerID: cfg.Trunk.CallerID, Emergency: cfg.Urgent.Numbers, NoEmergency: !cfg.Urgent.Carried,
-		MaxCalls: cfg.Calls.Most, Whose: a.whose, Media: sound, Encrypted: cfg.Media.Encrypted, Report: a.Report}
+	to = sip.Config{CallerID: cfg.Trunk.CallerID, Emergency: cfg.Urgent.Numbers, NoEmergency: !cfg.Urgent.Carried,
+		MaxCalls: cfg.Calls.Most, Media: sound, Encrypted: cfg.Media.Encrypted, Report: a.Report}
+	if to.CallerID == "" && len(cfg.Trunk.CallerIDs) > 0 {
+		to.CallerID = cfg.Trunk.CallerIDs[0]
+	}
 	if to.Listen, err = netip.ParseAddrPort(cfg.SIP); err != nil {
-		return fmt.Errorf("sip: an address and a port, like 127.0.0.1:5060: %w", yesline.Invalid)
+		return to, fmt.Errorf("sip: an address and a port, like 127.0.0.1:5060: %w", yesline.Invalid)
 	}
 	if cfg.SIPTCP.Listen != "" {
 		if to.ListenTCP, err = netip.ParseAddrPort(cfg.SIPTCP.Listen); err != nil {
-			return fmt.Errorf("sip_tcp.listen: an address and a port, like 127.0.0.1:5060: %w", yesline.Invalid)
+			return to, fmt.Errorf("sip_tcp.listen: an address and a port, like 127.0.0.1:5060: %w", yesline.Invalid)
 		}
 	}
 	if err := a.overTLS(&to); err != nil {
-		return err
+		return to, err
 	}
-	if err := a.trunk(ctx, &to); err != nil {
-		return err
-	}
-	a.Phones, err = sip.New(to, a.Sessions, a.Capture, a.Plane)
-	return err
+	return to, a.trunk(ctx, &to)
 }
 
 // overTLS has phones and the trunk reach us by TLS, by a certificate of its own

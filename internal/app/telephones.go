@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"yesline"
+	"yesline/internal/access"
 	"yesline/internal/capture"
 	"yesline/internal/capture/media"
 	"yesline/internal/capture/tolls"
@@ -35,6 +36,7 @@ func (a *App) openTelephones(ctx context.Context) (err error) {
 		return err
 	}
 	a.later(a.Tolls.Close)
+	a.shows = rules.CallerID
 	a.Capture.Tolls, a.Capture.Reach, a.Capture.Most = a.Tolls, a.reach, cfg.Calls.Most
 	a.Capture.Longest = time.Duration(cfg.Calls.MaxSeconds) * time.Second
 	if cfg.Trunk.Address != "" {
@@ -140,7 +142,34 @@ func (a *App) reach(ctx context.Context, w capture.Wanted) (capture.Route, error
 	case a.Phones == nil:
 		return capture.Route{}, fmt.Errorf("a house without a trunk: %w", yesline.Unavailable)
 	}
-	return capture.Route{Handset: a.Phones.Trunk(w.Number), Trunk: theTrunk}, nil
+	own, _ := ctx.Value(ownNumber{}).(yesline.Phone)
+	if w.To == w.From { // their own phone, which we ring for them
+		own = yesline.Phone{}
+	}
+	shown, err := a.shows(own, own)
+	if err != nil {
+		return capture.Route{}, err
+	}
+	return capture.Route{Handset: a.Phones.TrunkAs(w.Number, shown), Trunk: theTrunk}, nil
+}
+
+// ownNumber is the key of the number that somebody has proven to be theirs and
+// is to be shown as, in the context of a call that they begin.
+type ownNumber struct{}
+
+// showing has callees see the caller's own number, where the house wants that.
+// Who has an account has proven theirs. If it cannot be opened now, the house's
+// is shown.
+func (a *App) showing(ctx context.Context, permit access.Permit) context.Context {
+	if !a.Config.Trunk.OwnID {
+		return ctx
+	}
+	own, err := a.People.Own(ctx, permit)
+	if err != nil {
+		a.Report.Warn("a caller's own number could not be opened to be shown", "error", err)
+		return ctx
+	}
+	return context.WithValue(ctx, ownNumber{}, own)
 }
 
 // whose is the person with an account here whom a number belongs to, in the
