@@ -3,9 +3,12 @@ package app_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -154,7 +157,15 @@ func TestRefusedCallsReachTheStaff(t *testing.T) {
 			t.Fatal("a premium number was placed")
 		}
 	}
-	l.Tolls.Turned(tolls.Who{}, "stranger")
+	stranger, err := net.Dial("udp", l.Phones.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	for _, method := range []string{"INVITE", "OPTIONS"} {
+		fmt.Fprintf(stranger, "%s sip:+12025550177@%s SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7;rport;branch=z9hG4bK%[1]s\r\nFrom: <sip:1000@198.51.100.7>;tag=s\r\n"+
+			"To: <sip:+12025550177@%[2]s>\r\nCall-ID: scan\r\nCSeq: 1 %[1]s\r\nContact: <sip:1000@198.51.100.7>\r\nContent-Length: 0\r\n\r\n", method, l.Phones.Address())
+	}
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -165,13 +176,21 @@ func TestRefusedCallsReachTheStaff(t *testing.T) {
 		t.Fatal(err)
 	}
 	operator.do("POST", "/in/"+token, "")
-	page := operator.page("/house")
-	for _, want := range []string{"A number that charges extra", "United States", ">3<", "A telephone that nobody here knows"} {
+	page, both := operator.page("/house"), regexp.MustCompile(`Somebody unknown rang our telephone door[^<]*</th>.*>2</td>`)
+	for until := time.Now().Add(10 * time.Second); !both.MatchString(page) && time.Now().Before(until); page = operator.page("/house") {
+		time.Sleep(100 * time.Millisecond) // the door tells once a second
+	}
+	if !both.MatchString(page) {
+		t.Error("the page does not tell of two strangers at the telephone door")
+	}
+	for _, want := range []string{"A number that charges extra", "United States", ">3<"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	if strings.Contains(page, string(l.people[0])) || strings.Contains(page, "5550142") {
-		t.Error("the page tells who called, or whom")
+	for _, no := range []string{string(l.people[0]), "5550142", "5550177", "198.51.100.7", stranger.LocalAddr().String()} {
+		if strings.Contains(page, no) {
+			t.Errorf("the page tells who called, from where, or whom: %q", no)
+		}
 	}
 }

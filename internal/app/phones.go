@@ -11,6 +11,7 @@ import (
 	"yesline"
 	"yesline/internal/capture/media"
 	"yesline/internal/capture/sip"
+	"yesline/internal/capture/tolls"
 )
 
 // openPhones builds the SIP door of a house with a trunk.
@@ -20,6 +21,7 @@ func (a *App) openPhones(ctx context.Context, sound media.Config) error {
 		return err
 	}
 	to.Whose = a.whose
+	to.Turned = func(word string, times int64) { a.Tolls.Turned(tolls.Who{}, word, times) }
 	a.Phones, err = sip.New(to, a.Sessions, a.Capture, a.Plane)
 	return err
 }

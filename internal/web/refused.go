@@ -12,7 +12,7 @@ import (
 // Refused are calls that were not placed in one minute for one reason. It holds
 // neither a number nor whose calls they were.
 type Refused struct {
-	At      time.Time         // the minute
+	At      time.Time         // the minute; the hour when nobody knows for whom
 	Program yesline.ProgramID // "" when nobody knows for whom
 	Word    string
 	Region  string // where the numbers are, as people say it; "" when unknown
@@ -22,7 +22,7 @@ type Refused struct {
 // refusedRow is one reason in one hour; who called is not told.
 type refusedRow struct {
 	Hour   time.Time
-	Last   time.Time // its last minute
+	Last   time.Time // its last minute; Hour when only that is known
 	Word   string
 	Region string
 	Times  int64

@@ -61,6 +61,13 @@ type Config struct {
 	// yesline.NotFound when nobody of ours has it. nil: no calls come in.
 	Whose func(ctx context.Context, number string) (yesline.ProgramID, yesline.PersonID, error)
 
+	// Turned is told why somebody was turned away before anybody knew whom, and
+	// how often since it was last told: for each word at most once a second, and
+	// once more by Close. A word has 1 to 20 letters a-z; nothing that was sent is
+	// in it. It is never called from where messages are read, and must not wait:
+	// it holds up the others. nil: nobody is told.
+	Turned func(word string, times int64)
+
 	MaxSilence time.Duration // of a party that should speak; then the call ends. 0: 60 s
 
 	Media     media.Config // where sockets for DTLS-SRTP are opened; zero: it is not offered
@@ -150,6 +157,8 @@ type Counters struct {
 	Oversized  atomic.Int64
 	Flood      atomic.Int64 // dropped: too much from one address
 	Strangers  atomic.Int64 // dropped: of nobody we know
+	Wrong      atomic.Int64 // wrong passwords, or names of nobody's, to a challenge of ours
+	Barred     atomic.Int64 // dropped: of an address that gave too many of these
 	Lines      atomic.Int64 // connections hung up on: too many
 	Registered atomic.Int64 // REGISTERs taken
 	Panics     atomic.Int64 // requests that our own mistakes could not take
@@ -166,6 +175,7 @@ type Door struct {
 	ua       *sipgo.UserAgent
 	server   *sipgo.Server
 	gate     *gate
+	teller   teller
 	conn     *net.UDPConn
 	here     netip.AddrPort
 	wires    map[string]*wires // by what they are over: TCP, TLS
@@ -194,8 +204,10 @@ func New(cfg Config, sessions *session.Sessions, room *capture.Room, plane *medi
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Door{cfg: cfg, sessions: sessions, room: room, plane: plane, dialogs: map[string]*dialog{},
-		devices: map[yesline.DeviceID]*allowance{}, phones: map[yesline.DeviceID]*registration{}, pracks: map[string]*pracking{}, wires: map[string]*wires{}}, nil
+	d := &Door{cfg: cfg, sessions: sessions, room: room, plane: plane, dialogs: map[string]*dialog{},
+		devices: map[yesline.DeviceID]*allowance{}, phones: map[yesline.DeviceID]*registration{}, pracks: map[string]*pracking{}, wires: map[string]*wires{}}
+	d.teller = teller{to: cfg.Turned, count: &d.Counters, told: map[string]int64{}}
+	return d, nil
 }
 
 var silent = slog.New(slog.DiscardHandler) // sipgo logs whole messages, with numbers in them
@@ -239,6 +251,7 @@ func (d *Door) Start(ctx context.Context) error {
 	}
 	d.serving.Go(d.keepOpen)
 	d.serving.Go(d.tend)
+	d.serving.Go(d.tellTurned)
 	if d.cfg.TrunkAccount.Register {
 		d.resting.Go(d.register)
 	}
@@ -328,6 +341,7 @@ func (d *Door) Close() error {
 		err = errors.Join(err, w.Close())
 	}
 	d.serving.Wait()
+	d.teller.tell()
 	return errors.Join(err, d.ua.Close())
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -122,8 +123,7 @@ func (g *gate) knows(msg sip.Message, o origin, reply func([]byte), now time.Tim
 		return g.stranger(o, "a user name that is none of ours", now)
 	}
 	if g.banned(o.at.Addr(), now) && !(req.Method == sip.INVITE && g.door.cfg.isEmergency(&req.Recipient)) {
-		g.door.Counters.Flood.Add(1)
-		return g.stranger(o, "too many wrong passwords", now)
+		return g.unanswered(&g.door.Counters.Barred, o, "too many wrong passwords", now)
 	}
 	proof := req.GetHeader("Authorization")
 	if proof != nil && g.door.sessions.Challenged(o.at.Addr().String(), proof.Value()) {
@@ -148,10 +148,15 @@ func (g *gate) challenge(req *sip.Request, o origin, stale bool, reply func([]by
 	reply(res)
 }
 
-// stranger counts somebody who gets no answer, and tells the operator why, once
-// a minute at most.
+// stranger counts somebody whom nobody here knows.
 func (g *gate) stranger(o origin, why string, now time.Time) (pass bool) {
-	g.door.Counters.Strangers.Add(1)
+	return g.unanswered(&g.door.Counters.Strangers, o, why, now)
+}
+
+// unanswered counts somebody who gets no answer, and reports why, once a minute
+// at most.
+func (g *gate) unanswered(count *atomic.Int64, o origin, why string, now time.Time) (pass bool) {
+	count.Add(1)
 	g.mu.Lock()
 	g.unheard++
 	n, tell := g.unheard, now.Sub(g.reported) >= time.Minute
@@ -255,6 +260,7 @@ func (g *gate) forget(now time.Time) {
 
 // failed counts a wrong password against an address.
 func (g *gate) failed(addr netip.Addr, now time.Time) {
+	g.door.Counters.Wrong.Add(1)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.seen[addr]

@@ -14,7 +14,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	k := newClerk(nil, Rules{}, slog.New(slog.DiscardHandler))
 	for i := range 10 * notesMost {
-		k.note(Who{Person: yesline.PersonID(fmt.Sprint("per_", i))}, "flood", "")
+		k.note(Who{Person: yesline.PersonID(fmt.Sprint("per_", i))}, "flood", "", 1)
 	}
 	sum := int64(0)
 	for _, times := range k.notes {

@@ -166,7 +166,7 @@ func TestWhoPlacesACall(t *testing.T) {
 	})
 }
 
-// Operators see what was refused, by minute, and no number.
+// Operators see what was refused, by minute, strangers by the hour, and no number.
 func TestWhatOperatorsSee(t *testing.T) {
 	each(t, func(t *testing.T, content func() *db.DB) {
 		d := content()
@@ -176,9 +176,11 @@ func TestWhatOperatorsSee(t *testing.T) {
 				t.Errorf("it was placed")
 			}
 		}
-		w.Turned(tolls.Who{}, "stranger")
+		w.Turned(tolls.Who{}, "stranger", 3)
+		w.Turned(tolls.Who{}, "stranger", 1)
+		w.Turned(tolls.Who{}, "stranger", -1)
 		for _, word := range []string{"", "+12025550142", "St", strings.Repeat("a", 21)} {
-			w.Turned(tolls.Who{}, word)
+			w.Turned(tolls.Who{}, word, 1)
 		}
 		got := func() (all []string) {
 			t.Helper()
@@ -187,8 +189,12 @@ func TestWhatOperatorsSee(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range found {
-				if age := time.Since(r.At); age < 0 || age > 3*time.Minute {
-					t.Errorf("it was at %s", r.At)
+				by := time.Minute
+				if r.Person == "" { // strangers come all day
+					by = time.Hour
+				}
+				if age := time.Since(r.At); age < 0 || age > by+2*time.Minute || !r.At.Equal(r.At.Truncate(by)) {
+					t.Errorf("%s was at %s", r.Word, r.At)
 				}
 				for range r.Times {
 					all = append(all, fmt.Sprintf("%s %s %s", r.Person, r.Word, r.Region))
@@ -200,12 +206,12 @@ func TestWhatOperatorsSee(t *testing.T) {
 		for _, s := range got() {
 			count[s]++
 		}
-		if want := map[string]int{"per_ann country JM": 2, "per_ann premium US": 2, " stranger ": 1}; fmt.Sprint(count) != fmt.Sprint(want) {
+		if want := map[string]int{"per_ann country JM": 2, "per_ann premium US": 2, " stranger ": 4}; fmt.Sprint(count) != fmt.Sprint(want) {
 			t.Errorf("got %v, want %v", count, want)
 		}
 		w.restarts()
-		if n := len(got()); n != 5 {
-			t.Errorf("after a restart %d are left, want 5", n)
+		if n := len(got()); n != 8 {
+			t.Errorf("after a restart %d are left, want 8", n)
 		}
 		for _, limit := range []int{0, 501} {
 			if _, err := w.Refused(t.Context(), limit); !errors.Is(err, yesline.Invalid) {
@@ -213,7 +219,7 @@ func TestWhatOperatorsSee(t *testing.T) {
 			}
 		}
 		for i := range 5000 { // a storm of many
-			w.Turned(tolls.Who{Person: yesline.PersonID(fmt.Sprint("per_", i))}, "flood")
+			w.Turned(tolls.Who{Person: yesline.PersonID(fmt.Sprint("per_", i))}, "flood", 1)
 		}
 		if _, err := w.Refused(t.Context(), 1); err != nil {
 			t.Fatal(err)

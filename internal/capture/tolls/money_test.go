@@ -471,8 +471,8 @@ func TestForgettingAPerson(t *testing.T) {
 		if _, err := w.Place(t.Context(), by(ann), phone(t, "+442079460123")); err != nil {
 			t.Fatal(err)
 		}
-		w.Turned(by(ann), "digest")
-		w.Turned(by(bob), "digest")
+		w.Turned(by(ann), "digest", 1)
+		w.Turned(by(bob), "digest", 1)
 		if err := w.Forget(t.Context(), ""); !errors.Is(err, yesline.Invalid) {
 			t.Errorf("forgetting nobody: %v", err)
 		}

@@ -19,7 +19,7 @@ type refusedKey struct {
 
 // Refused are the refusals of one kind in one minute. It holds no number.
 type Refused struct {
-	At      time.Time // the minute
+	At      time.Time // the minute; of nobody known the hour
 	Program yesline.ProgramID
 	Person  yesline.PersonID // "" for nobody known
 	Word    string
@@ -27,20 +27,27 @@ type Refused struct {
 	Times   int64
 }
 
-// Turned tells that a door turned somebody away by a rule of its own, for
-// operators to see. The word is 1 to 20 letters a-z; another one is not kept.
-// It does not wait.
-func (t *Tolls) Turned(who Who, word string) {
-	if word != "" && len(word) <= 20 && strings.Trim(word, "abcdefghijklmnopqrstuvwxyz") == "" {
-		t.clerk.note(who, word, "")
+// Turned tells that a door turned somebody away by a rule of its own, so many
+// times, for operators to see. The word is 1 to 20 letters a-z; another one is
+// not kept. It does not wait, and what it tells is soon written: what comes in
+// floods is to be told in sums.
+func (t *Tolls) Turned(who Who, word string, times int64) {
+	if word != "" && len(word) <= 20 && strings.Trim(word, "abcdefghijklmnopqrstuvwxyz") == "" && times > 0 {
+		t.clerk.note(who, word, "", times)
 	}
 }
 
-func (k *clerk) note(who Who, word, region string) {
-	key := refusedKey{time.Now().Truncate(window).UnixMilli(), Who{Program: who.Program, Person: who.Person}, word, region}
+// note counts. Strangers come all day and all night: they are kept by the hour,
+// so that they do not push out of the books why our own people were refused.
+func (k *clerk) note(who Who, word, region string, times int64) {
+	by := window
+	if who.Program == "" && who.Person == "" {
+		by = time.Hour
+	}
+	key := refusedKey{time.Now().Truncate(by).UnixMilli(), Who{Program: who.Program, Person: who.Person}, word, region}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.addNote(key, 1)
+	k.addNote(key, times)
 	if len(k.notes) == 1 {
 		k.call()
 	}

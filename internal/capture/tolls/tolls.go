@@ -207,7 +207,7 @@ func (t *Tolls) Ready(who Who) error {
 	if word == "" {
 		return nil
 	}
-	t.clerk.note(who, word, "")
+	t.clerk.note(who, word, "", 1)
 	return refuse(word, "")
 }
 
@@ -270,7 +270,7 @@ func (t *Tolls) Place(ctx context.Context, who Who, to yesline.Phone) (*Call, er
 	}
 	c, err := t.place(ctx, who, to)
 	if r := (*Refusal)(nil); errors.As(err, &r) {
-		t.clerk.note(who, r.Word, r.Region)
+		t.clerk.note(who, r.Word, r.Region, 1)
 	}
 	if err != nil {
 		return nil, err
