@@ -145,7 +145,8 @@ func (a *App) tracks(ctx context.Context, call yesline.CallID) ([]web.Track, err
 	}
 	views := make([]web.Track, len(found))
 	for i, t := range found {
-		views[i] = web.Track{ID: t.ID, Person: t.Person, Seconds: t.Seconds, Closed: t.Finished, Gone: t.State == vault.Destroyed, Opus: t.Codec == audio.Opus}
+		views[i] = web.Track{ID: t.ID, Person: t.Person, Seconds: t.Seconds, Closed: t.Finished, Gone: t.State == vault.Destroyed, Opus: t.Codec == audio.Opus,
+			Measured: t.Measured, Speech: t.SpeechMillis / 1000}
 	}
 	return views, nil
 }

@@ -214,6 +214,31 @@ func TestACallIsShownUnderItsRule(t *testing.T) {
 	}
 }
 
+// Of a voice the pages say how much of it is speech, and of an old one that
+// nobody counted it, which is not nothing.
+func TestAVoiceIsShownWithItsSpeech(t *testing.T) {
+	t.Parallel()
+	h := newClosed(t)
+	ann := h.meet("+12025550101")
+	call := h.called(ann)
+	want := map[yesline.TrackID]any{yesline.NewTrackID(): 151_999, yesline.NewTrackID(): 0, yesline.NewTrackID(): nil}
+	for track, speech := range want {
+		h.do(h.ContentDB, `INSERT INTO vault_tracks (id, program, call, leg, person, codec, state, floor, sealed, seconds, root, problem,
+			ref_db, ref_leaf, gone_db, gone_leaf, created, closed, finished, speech) VALUES ($1, $2, $3, '', $4, 0, 'closed', 0, 0, 250, NULL, '', 'content', 'ent', '', '', 1, 2, 3, $5)`,
+			string(track), string(h.program), string(call), string(ann), speech)
+	}
+	tracks, err := h.tracks(t.Context(), call)
+	if err != nil || len(tracks) != len(want) {
+		t.Fatalf("%d tracks, %v", len(tracks), err)
+	}
+	for _, its := range tracks {
+		switch speech := want[its.ID]; {
+		case speech == nil && its.Measured, speech != nil && !its.Measured, speech == 151_999 && its.Speech != 151, speech == 0 && its.Speech != 0:
+			t.Errorf("counted %v: shown %v, %d s", speech, its.Measured, its.Speech)
+		}
+	}
+}
+
 // An absent id asks every table that a stranger's asks: without one of them
 // both fail. None of them is read for the one and not for the other.
 func TestAbsentAsksWhatForeignAsks(t *testing.T) {

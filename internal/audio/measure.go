@@ -162,20 +162,25 @@ const (
 // hum is not speech; give it seconds at a time. It is a plain measure of
 // energy: music is speech to it.
 func Voiced(samples []int16) []bool {
-	const quiet, loud = 150.0, 2000.0 // of the mean amplitude; at loud, no hum excuses it
-	units := make([]float64, len(samples)/UnitSamples)
-	for i := range units {
-		units[i] = math.Sqrt(Energy(samples[i*UnitSamples : (i+1)*UnitSamples]))
+	loudness := make([]float64, len(samples)/UnitSamples)
+	for i := range loudness {
+		loudness[i] = math.Sqrt(Energy(samples[i*UnitSamples : (i+1)*UnitSamples]))
 	}
-	if len(units) == 0 {
+	if len(loudness) == 0 {
 		return nil
 	}
-	sorted := slices.Sorted(slices.Values(units))
-	floor := sorted[len(sorted)/10]
-	threshold := min(max(quiet, 2.5*floor), loud)
-	voiced := make([]bool, len(units))
-	for i, loudness := range units {
-		voiced[i] = loudness >= threshold
+	threshold := voiceOver(loudness)
+	voiced := make([]bool, len(loudness))
+	for i, unit := range loudness {
+		voiced[i] = unit >= threshold
 	}
 	return voiced
+}
+
+// voiceOver is how loud one of these units must be to be speech.
+func voiceOver(loudness []float64) float64 {
+	const quiet, loud = 150.0, 2000.0 // of the mean amplitude; at loud, no hum excuses it
+	sorted := slices.Sorted(slices.Values(loudness))
+	floor := sorted[len(sorted)/10]
+	return min(max(quiet, 2.5*floor), loud)
 }

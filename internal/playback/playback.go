@@ -18,8 +18,8 @@ import (
 	"yesline/internal/vault"
 )
 
-// DrawJob is the job that draws the waveform of a finished track; its id is
-// the track's.
+// DrawJob is the job that draws the waveform of a finished track and counts
+// the speech in it; its id is the track's.
 const DrawJob = "peaks"
 
 // drawer is who draws: the machine that may open tracks to finish them.
@@ -248,8 +248,10 @@ func (p *Player) Peaks(ctx context.Context, permit access.Permit, track yesline.
 }
 
 // Draw handles DrawJob: it opens a finished track by the machine's own permit,
-// draws its peaks, and has them sealed under the track's key. Doing it again
-// changes nothing; a track that is gone by then is left alone.
+// draws its peaks, counts how much of it is speech, and has both kept at once:
+// the peaks sealed under the track's key, the count in the log and the vault's
+// books. Doing it again changes nothing; a track that is gone by then is left
+// alone.
 func (p *Player) Draw(ctx context.Context, id string) error {
 	track := yesline.TrackID(id)
 	err := p.draw(ctx, track)
@@ -268,7 +270,7 @@ func (p *Player) draw(ctx context.Context, track yesline.TrackID) error {
 	if err != nil {
 		return err
 	}
-	drawn, err := p.look(ctx, t)
+	drawn, speech, err := p.look(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -280,35 +282,37 @@ func (p *Player) draw(ctx context.Context, track yesline.TrackID) error {
 	if err != nil {
 		return err
 	}
-	return p.Voices.SealRendition(ctx, grant, track, vault.Peaks, data)
+	return p.Voices.SealPeaks(ctx, grant, track, data, speech)
 }
 
 // look opens a whole track, a minute at a time, each minute with a permit of
-// its own.
-func (p *Player) look(ctx context.Context, t vault.Recorded) (audio.Peaks, error) {
-	drawn := audio.Peaks{PerSecond: audio.PeaksPerSecond}
+// its own: for its waveform, and for how many milliseconds of it are speech.
+func (p *Player) look(ctx context.Context, t vault.Recorded) (drawn audio.Peaks, speechMillis int64, err error) {
+	drawn.PerSecond = audio.PeaksPerSecond
+	var speech audio.Speech
 	voice, samples, before := audio.NewVoice(audio.Rate), []int16(nil), audio.Packets(nil)
 	for from := int64(0); from < vault.MaxSeconds; from += readAtOnce {
 		permit, err := p.Ask(ctx, drawer, access.Finish, access.Object{Kind: "track", ID: string(t.ID)}, map[string]string{"part": "waveform"})
 		if err != nil {
-			return drawn, err
+			return drawn, 0, err
 		}
 		seconds, err := p.Voices.Read(ctx, permit, t.ID, from, readAtOnce)
 		if err != nil {
-			return drawn, err
+			return drawn, 0, err
 		}
 		for _, s := range seconds {
-			if s.Codec != audio.Opus {
-				drawn.Add(s.Codec, s.Payload, s.Present)
-				continue
+			if s.Codec == audio.Opus {
+				samples = voice.Second(samples[:0], before, s.Payload)
+				before = s.Payload
+			} else {
+				samples = s.Codec.Decode(samples[:0], s.Payload)
 			}
-			samples = voice.Second(samples[:0], before, s.Payload)
 			drawn.AddSamples(samples, s.Present)
-			before = s.Payload
+			speech.Add(samples, s.Present)
 		}
 		if len(seconds) < readAtOnce {
-			return drawn, nil
+			break
 		}
 	}
-	return drawn, nil
+	return drawn, speech.Millis(), nil
 }

@@ -317,3 +317,78 @@ func TestDrawing(t *testing.T) {
 	ok(t, s.Draw(ctx, string(gone)))
 	ok(t, s.Draw(ctx, string(yesline.NewTrackID())))
 }
+
+// When the waveform is drawn, the speech in what was sealed is counted: nothing
+// of silence, of a hold (which seals nothing), or of a voice of no second. What
+// failed is counted when the job comes again, and a waveform that is there
+// already is not counted after.
+func TestSpeechIsCounted(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	ctx := context.Background()
+	talk := func(c audio.Codec, n int, amplitude float64) []vault.Second {
+		seconds := make([]vault.Second, n)
+		payload := make([]byte, audio.Rate)
+		for i := range payload {
+			payload[i] = c.Silence()
+		}
+		c.Encode(payload[:0], audio.Tone(400, 300, amplitude))
+		for i := range seconds {
+			if i%5 == 3 { // on hold
+				continue
+			}
+			seconds[i] = vault.Second{Codec: c, Payload: payload}
+			for unit := range units {
+				seconds[i].Present[unit/8] |= 1 << (unit % 8)
+			}
+		}
+		return seconds
+	}
+	counted := func(name string, track yesline.TrackID, measured bool, from, to int64) {
+		t.Helper()
+		is := must[vault.Recorded](t)(s.track(ctx, track))
+		if is.Measured != measured || is.SpeechMillis < from || is.SpeechMillis > to {
+			t.Errorf("%s: %v, %d ms are speech, want %v, %d to %d", name, is.Measured, is.SpeechMillis, measured, from, to)
+		}
+	}
+	opus := sayOpus(t, 70)
+	var spoken audio.Speech
+	voice, before := audio.NewVoice(audio.Rate), audio.Packets(nil)
+	for _, sec := range opus {
+		spoken.Add(voice.Second(nil, before, sec.Payload), sec.Present)
+		before = sec.Payload
+	}
+	for name, c := range map[string]struct {
+		said     []vault.Second
+		from, to int64
+	}{
+		"mu-law":  {talk(audio.PCMU, 130, 5000), 104 * 280, 104 * 300}, // more than is read at once
+		"A-law":   {talk(audio.PCMA, 10, 5000), 8 * 280, 8 * 300},
+		"silence": {talk(audio.PCMA, 10, 0), 0, 0},
+		"nothing": {nil, 0, 0},
+		"opus":    {opus, spoken.Millis(), spoken.Millis()},
+	} {
+		track := s.record(t, c.said)
+		counted(name+", before", track, false, 0, 0)
+		kept := s.Kept
+		s.Kept = func(context.Context, yesline.CallID, yesline.PersonID) (consent.Grant, error) {
+			return consent.Grant{}, yesline.Unavailable
+		}
+		if err := s.Draw(ctx, string(track)); !errors.Is(err, yesline.Unavailable) {
+			t.Errorf("%s: the job should come again, and says %v", name, err)
+		}
+		counted(name+", cut off", track, false, 0, 0)
+		s.Kept = kept
+		for range 2 {
+			ok(t, s.Draw(ctx, string(track)))
+			counted(name, track, true, c.from, c.to)
+		}
+	}
+	if spoken.Millis() < 10_000 {
+		t.Errorf("the voice in opus speaks for %d ms only", spoken.Millis())
+	}
+	old := s.record(t, talk(audio.PCMU, 2, 5000))
+	ok(t, s.Voices.SealRendition(ctx, must[consent.Grant](t)(s.Kept(ctx, s.call, s.ann)), old, vault.Peaks, nil))
+	ok(t, s.Draw(ctx, string(old)))
+	counted("an old one", old, false, 0, 0)
+}

@@ -25,6 +25,26 @@ const RenditionMost = 4 << 20
 // so that it goes when the voice goes. The grant is to derive from that
 // person's voice of that call. What is there already stays as it is.
 func (o *Opener) SealRendition(ctx context.Context, g consent.Grant, track yesline.TrackID, rendition string, data []byte) error {
+	return o.derive(ctx, g, track, derived{rendition: rendition, data: data})
+}
+
+// SealPeaks is SealRendition for the waveform, together with what was counted
+// as it was drawn: how many milliseconds of the track are speech. The count is
+// in the entry of the log that closes the waveform, and in the books, or there
+// is neither. It is never more than the track is long.
+func (o *Opener) SealPeaks(ctx context.Context, g consent.Grant, track yesline.TrackID, data []byte, speechMillis int64) error {
+	return o.derive(ctx, g, track, derived{rendition: Peaks, data: data, measured: true, speechMillis: speechMillis})
+}
+
+// derived is what is made of a voice.
+type derived struct {
+	rendition    string
+	data         []byte
+	measured     bool // and so is how much of the voice is speech
+	speechMillis int64
+}
+
+func (o *Opener) derive(ctx context.Context, g consent.Grant, track yesline.TrackID, d derived) error {
 	r, err := readRow(ctx, o.Content, track)
 	if err != nil {
 		return err
@@ -32,22 +52,24 @@ func (o *Opener) SealRendition(ctx context.Context, g consent.Grant, track yesli
 	if err := r.allowed(g, consent.Derive); err != nil {
 		return err
 	}
-	if err := o.sealRendition(ctx, r, rendition, data); err != nil {
-		return fmt.Errorf("sealing the %s of %s: %w", rendition, track, err)
+	if err := o.sealRendition(ctx, r, d); err != nil {
+		return fmt.Errorf("sealing the %s of %s: %w", d.rendition, track, err)
 	}
 	return nil
 }
 
-func (o *Opener) sealRendition(ctx context.Context, r *row, rendition string, data []byte) error {
+func (o *Opener) sealRendition(ctx context.Context, r *row, d derived) error {
 	switch {
-	case rendition == Voice || kinds[rendition] == 0:
+	case d.rendition == Voice || kinds[d.rendition] == 0:
 		return fmt.Errorf("no such rendition: %w", yesline.Invalid)
-	case len(data) > RenditionMost:
-		return fmt.Errorf("%d bytes, more than %d: %w", len(data), RenditionMost, yesline.Invalid)
+	case len(d.data) > RenditionMost:
+		return fmt.Errorf("%d bytes, more than %d: %w", len(d.data), RenditionMost, yesline.Invalid)
 	case !r.Finished:
 		return fmt.Errorf("a track that is not finished yet: %w", yesline.Unavailable)
+	case d.speechMillis < 0 || d.speechMillis > 1000*r.Seconds:
+		return fmt.Errorf("%d ms of speech in %d s: %w", d.speechMillis, r.Seconds, yesline.Invalid)
 	}
-	if _, _, err := o.closedRendition(ctx, r.ID, rendition); !errors.Is(err, yesline.NotFound) {
+	if _, _, err := o.closedRendition(ctx, r.ID, d.rendition); !errors.Is(err, yesline.NotFound) {
 		return err
 	}
 	// The object has a name and a salt of its own, so two who seal at once
@@ -57,17 +79,17 @@ func (o *Opener) sealRendition(ctx context.Context, r *row, rendition string, da
 	if err != nil {
 		return err
 	}
-	file, leaves, err := sealPieces(key.Bytes(), newHeader(byte(pieces), rendition), r.place(rendition), data)
+	file, leaves, err := sealPieces(key.Bytes(), newHeader(byte(pieces), d.rendition), r.place(d.rendition), d.data)
 	if err != nil {
 		return err
 	}
-	if err := o.beginRendition(ctx, r.ID, rendition, object); err != nil {
+	if err := o.beginRendition(ctx, r.ID, d.rendition, object); err != nil {
 		return err
 	}
 	err = errors.Join(o.Blobs.WriteAt(ctx, object, file, 0), o.Blobs.Sync(ctx, object))
 	kept := false
 	if err == nil {
-		kept, err = o.closeRendition(ctx, r, rendition, object, len(data), leaves)
+		kept, err = o.closeRendition(ctx, r, d, object, leaves)
 	}
 	if kept {
 		return nil
@@ -114,7 +136,7 @@ func (o *Opener) beginRendition(ctx context.Context, track yesline.TrackID, rend
 
 // closeRendition logs the object and makes it the track's, unless another was
 // first or the track is gone.
-func (o *Opener) closeRendition(ctx context.Context, r *row, rendition, object string, length int, leaves []hash) (kept bool, err error) {
+func (o *Opener) closeRendition(ctx context.Context, r *row, d derived, object string, leaves []hash) (kept bool, err error) {
 	root := treeRoot(leaves)
 	err = o.Content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		kept = false
@@ -124,12 +146,18 @@ func (o *Opener) closeRendition(ctx context.Context, r *row, rendition, object s
 		}
 		var others int64
 		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM vault_renditions WHERE track = $1 AND rendition = $2 AND state = 'closed'`,
-			string(r.ID), rendition).Scan(&others); err != nil || others > 0 {
+			string(r.ID), d.rendition).Scan(&others); err != nil || others > 0 {
 			return err
 		}
+		detail := map[string]string{"rendition": d.rendition, "seconds": strconv.Itoa(len(leaves)), "bytes": strconv.Itoa(len(d.data)), "root": hex.EncodeToString(root[:])}
+		if d.measured {
+			detail["speech_ms"] = strconv.FormatInt(d.speechMillis, 10)
+			if _, err := tx.Exec(ctx, `UPDATE vault_tracks SET speech = $1 WHERE id = $2`, d.speechMillis, string(r.ID)); err != nil {
+				return err
+			}
+		}
 		ref, err := o.Log.Record(ctx, tx, audit.Entry{Program: r.Program, Actor: finisher.String(), Verb: drawnBy, Object: string(r.ID), Result: "done",
-			Detail: map[string]string{"rendition": rendition, "seconds": strconv.Itoa(len(leaves)), "bytes": strconv.Itoa(length),
-				"root": hex.EncodeToString(root[:])}, Subjects: []yesline.PersonID{r.Person}})
+			Detail: detail, Subjects: []yesline.PersonID{r.Person}})
 		if err != nil {
 			return err
 		}

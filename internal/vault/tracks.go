@@ -29,6 +29,8 @@ type Recorded struct {
 	State         State
 	Finished      bool      // its length is known and it can be read
 	Seconds       int64     // as the table says; who reads it gets the log's word
+	Measured      bool      // how much of it is speech was counted; not of a track that is older than counting
+	SpeechMillis  int64     // that, as the table says; the log's word is in the entry "rendition.closed" of its waveform
 	Closing       audit.Ref // the entry "track.closed", once finished
 	Destruction   audit.Ref // the entry "track.destroyed": what a receipt proves
 	CreatedMillis int64
@@ -45,17 +47,19 @@ type row struct {
 }
 
 const rowColumns = `id, program, call, leg, person, codec, state, floor, sealed, seconds, root, problem,
-	ref_db, ref_leaf, gone_db, gone_leaf, created, closed, finished`
+	ref_db, ref_leaf, gone_db, gone_leaf, created, closed, finished, speech`
 
 func scanRow(scan func(...any) error) (*row, error) {
 	var r row
 	var settled int64
+	var speech sql.Null[int64]
 	err := scan(&r.ID, &r.Program, &r.Call, &r.Leg, &r.Person, &r.Codec, &r.State, &r.floor, &r.sealed, &r.Seconds, &r.root, &r.problem,
-		&r.Closing.DB, &r.Closing.Leaf, &r.Destruction.DB, &r.Destruction.Leaf, &r.CreatedMillis, &r.ClosedMillis, &settled)
+		&r.Closing.DB, &r.Closing.Leaf, &r.Destruction.DB, &r.Destruction.Leaf, &r.CreatedMillis, &r.ClosedMillis, &settled, &speech)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("a track: %w", yesline.NotFound)
 	}
 	r.Rendition, r.Finished, r.settled = Voice, r.Closing.Leaf != "" && r.State != Destroyed, settled != 0
+	r.Measured, r.SpeechMillis = speech.Valid, speech.V
 	return &r, err
 }
 
@@ -86,7 +90,7 @@ func readRowIn(ctx context.Context, tx *db.Tx, id yesline.TrackID) (*row, error)
 func insertTrack(ctx context.Context, content *db.DB, t Track) error {
 	return content.Transact(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO vault_tracks (`+rowColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, NULL, '', '', '', '', '', $8, 0, 0)`,
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, NULL, '', '', '', '', '', $8, 0, 0, NULL)`,
 			string(t.ID), string(t.Program), string(t.Call), string(t.Leg), string(t.Person), int64(t.Codec), string(Open), db.Millis(time.Now()))
 		return err
 	})

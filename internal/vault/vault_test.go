@@ -829,3 +829,67 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 }
+
+// How much of a voice is speech is counted once, with its waveform: in the log,
+// and in the books, or in neither.
+func TestSpeechIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, open func(string) *db.DB) {
+		w := newWorld(t, open, &vaulttest.Memory{})
+		ctx := t.Context()
+		g := must[consent.Grant](t)(w.consent.Kept(ctx, w.call, w.ann))
+		counted := func(track vault.Track, measured bool, millis int64) {
+			t.Helper()
+			if is := w.state(t, track.ID); is.Measured != measured || is.SpeechMillis != millis {
+				t.Errorf("the books say %v %d ms, want %v %d", is.Measured, is.SpeechMillis, measured, millis)
+			}
+		}
+		track := w.record(t, w.ann, 0, 1)
+		for _, millis := range []int64{-1, 2001} {
+			refused(t, w.opener.SealPeaks(ctx, g, track.ID, []byte("peaks"), millis), yesline.Invalid)
+		}
+		refused(t, w.opener.SealPeaks(ctx, consent.Grant{}, track.ID, []byte("peaks"), 10), yesline.Denied)
+		counted(track, false, 0)
+
+		log := w.opener.Log
+		w.opener.Log = unwritten{w.Log}
+		refused(t, w.opener.SealPeaks(ctx, g, track.ID, []byte("peaks"), 1510), yesline.Unavailable)
+		counted(track, false, 0)
+		w.opener.Log = log
+		for _, millis := range []int64{1510, 900} {
+			ok(t, w.opener.SealPeaks(ctx, g, track.ID, []byte("peaks"), millis))
+			counted(track, true, 1510)
+		}
+		var ref audit.Ref
+		ok(t, w.Content.QueryRow(ctx, `SELECT ref_db, ref_leaf FROM vault_renditions WHERE track = $1`, string(track.ID)).Scan(&ref.DB, &ref.Leaf))
+		if e := w.entry(t, ref); e.Verb != "rendition.closed" || e.Object != string(track.ID) || e.Detail["speech_ms"] != "1510" {
+			t.Errorf("the log says %+v", e)
+		}
+
+		empty := w.record(t, w.ann)
+		ok(t, w.opener.SealPeaks(ctx, g, empty.ID, nil, 0))
+		counted(empty, true, 0)
+
+		old := w.record(t, w.ann, 0)
+		ok(t, w.opener.SealRendition(ctx, g, old.ID, vault.Peaks, []byte("peaks")))
+		ok(t, w.opener.SealPeaks(ctx, g, old.ID, []byte("peaks"), 500))
+		counted(old, false, 0) // the log would not say so
+
+		cut := w.track(w.ann) // by a crash, before the first floor
+		w.speak(t, w.begin(t, cut), cut, 0, 1, 2)
+		w.sealer.Close()
+		w.exec(t, `UPDATE vault_tracks SET state = 'open', floor = 0, sealed = 0 WHERE id = $1`, string(cut.ID))
+		ok(t, w.opener.Recover(ctx))
+		ok(t, w.opener.Finish(ctx, cut.ID))
+		ok(t, w.opener.SealPeaks(ctx, g, cut.ID, []byte("peaks"), 2900))
+		counted(cut, true, 2900)
+	})
+}
+
+// unwritten is a log that fails as it writes, so the transaction is rolled back.
+type unwritten struct{ *audit.Log }
+
+func (l unwritten) Record(ctx context.Context, tx *db.Tx, e audit.Entry) (audit.Ref, error) {
+	_, err := l.Log.Record(ctx, tx, e)
+	return audit.Ref{}, errors.Join(err, yesline.Unavailable)
+}

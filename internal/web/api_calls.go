@@ -101,6 +101,7 @@ type (
 		License bool       `json:"license" doc:"One's own only"`
 		Track   string     `json:"track" doc:"Empty when one may not hear it"`
 		Seconds int64      `json:"seconds"`
+		Speech  *int64     `json:"speech" doc:"How many of these seconds are speech, by their loudness: silence and a steady hum are not, music is. Null where that was not measured, or not yet"`
 		Why     string     `json:"why" doc:"Why there is no track to hear"`
 	}
 	askItem struct {
@@ -250,6 +251,9 @@ func itemOf(v voiceView) voiceItem {
 	item := voiceItem{Mine: v.Mine, Number: v.Mask, State: v.State, Share: v.Share, License: v.License, Track: v.Track, Seconds: v.Seconds, Why: v.Why}
 	if !v.At.IsZero() {
 		item.At = &v.At
+	}
+	if v.Measured {
+		item.Speech = &v.Speech
 	}
 	return item
 }

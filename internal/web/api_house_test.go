@@ -60,6 +60,7 @@ type keyHouse struct {
 	acts      []string
 	evidence  consent.Evidence
 	shared    bool
+	measured  bool // ann's voice was, and is silent
 	recalls   []playback.Revocation
 	more      []Call
 }
@@ -263,7 +264,7 @@ func (h *keyHouse) rooms() House {
 			return all, nil
 		},
 		Tracks: func(context.Context, yesline.CallID) ([]Track, error) {
-			return []Track{{ID: h.track, Person: h.person["ann"], Seconds: 3, Closed: true}}, nil
+			return []Track{{ID: h.track, Person: h.person["ann"], Seconds: 3, Closed: true, Measured: h.measured}}, nil
 		},
 		Set: func(_ context.Context, _ access.Permit, _ yesline.CallID, p consent.Purpose, ev consent.Evidence) error {
 			h.shared, h.evidence = true, ev

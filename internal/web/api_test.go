@@ -296,6 +296,31 @@ func TestAnswersHaveTheFieldsOfTheirList(t *testing.T) {
 	}
 }
 
+// What was not measured is null, and 0 is a silent voice. Who may not hear it
+// is not told.
+func TestSpeechThatWasNotMeasuredIsNull(t *testing.T) {
+	t.Parallel()
+	h := newKeyHouse(t)
+	speech := func(name string, voice int) string {
+		t.Helper()
+		var call struct {
+			Voices []struct{ Speech json.RawMessage }
+		}
+		h.decode(h.want(http.StatusOK, name, "GET", "/api/v1/calls/"+string(h.call), ""), &call)
+		return string(call.Voices[voice].Speech)
+	}
+	if got := speech("ann", 0); got != "null" {
+		t.Errorf("not measured: got %s", got)
+	}
+	h.measured = true
+	if got := speech("ann", 0); got != "0" {
+		t.Errorf("silent: got %s", got)
+	}
+	if got := speech("bob", 1); got != "null" {
+		t.Errorf("bob is told of ann's: got %s", got)
+	}
+}
+
 func placesOf(v any, at string) (all []string) {
 	switch v := v.(type) {
 	case map[string]any:

@@ -216,6 +216,7 @@ func voice(c Call, all map[yesline.PersonID]consent.Standing, tracks []Track, pe
 	for _, t := range tracks {
 		if t.Person == person && t.Closed && !t.Gone {
 			v.Track, v.Seconds, v.Opus = string(t.ID), t.Seconds, t.Opus
+			v.Measured, v.Speech = t.Measured, t.Speech
 			return v
 		}
 	}

@@ -75,6 +75,8 @@ type sample struct {
 	standings map[yesline.CallID]map[yesline.PersonID]consent.Standing
 	calls     []Call
 	seconds   int64
+	measured  bool // of ann's voice: how much of it is speech
+	speech    int64
 	codec     audio.Codec
 	lines     []audit.Line         // of the log of a call; nil: some
 	yeses     []consent.LastingYes // of ann's that last
@@ -87,7 +89,7 @@ type sample struct {
 
 func newSample(t testing.TB) *sample {
 	t.Helper()
-	s := &sample{seconds: 100, codec: audio.PCMU, cookies: map[string]string{}, chosen: map[yesline.PersonID]consent.Choice{}}
+	s := &sample{seconds: 100, measured: true, speech: 61, codec: audio.PCMU, cookies: map[string]string{}, chosen: map[yesline.PersonID]consent.Choice{}}
 	both := []yesline.PersonID{ann, bob}
 	add := func(name string, ago time.Duration, seconds int64, mine, theirs consent.Standing) {
 		c := Call{ID: callID(name), Parties: both, Began: day.Add(-ago), Seconds: seconds, Strict: name != "onesided"}
@@ -375,7 +377,7 @@ func (s *sample) someStandings(_ context.Context, ids []yesline.CallID) (map[yes
 
 func (s *sample) tracks(_ context.Context, id yesline.CallID) ([]Track, error) {
 	c, err := s.oneCall(context.Background(), id)
-	return []Track{{ID: trkAnn, Person: ann, Seconds: s.seconds, Closed: !c.Live, Opus: s.codec == audio.Opus}, {ID: trkBob, Person: bob, Seconds: s.seconds, Closed: !c.Live, Opus: s.codec == audio.Opus}}, err
+	return []Track{{ID: trkAnn, Person: ann, Seconds: s.seconds, Closed: !c.Live, Opus: s.codec == audio.Opus, Measured: s.measured, Speech: s.speech}, {ID: trkBob, Person: bob, Seconds: s.seconds, Closed: !c.Live, Opus: s.codec == audio.Opus}}, err
 }
 
 func masks(_ context.Context, people []yesline.PersonID) (map[yesline.PersonID]string, error) {

@@ -41,6 +41,8 @@ type voiceView struct {
 	Share, License bool
 	Track          string // "" when this person may not hear it
 	Seconds        int64
+	Measured       bool // and Speech is how many of them are speech
+	Speech         int64
 	Why            string // when there is no track to hear: refused, silent, unasked, withdrawn, held, live, private, forming, lost
 	Opus           bool   // the track can be taken home as it came
 	Asked          string // of one's own: before, during, lasting; "": no question was answered

@@ -117,6 +117,9 @@ type Track struct {
 	Closed  bool // finished: its length is in the log, and it can be heard
 	Gone    bool // its key is destroyed
 	Opus    bool // it is kept as a browser sent it
+
+	Measured bool  // how much of it is speech was counted
+	Speech   int64 // seconds, where it was
 }
 
 // Receipt is a statement of the log that a person keeps.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -417,6 +418,41 @@ func TestLanes(t *testing.T) {
 		if !strings.Contains(page, want.words) {
 			t.Errorf("%s: the page does not say %q", name, want.words)
 		}
+	}
+}
+
+// A lane says how much of the voice is speech, only where that was measured and
+// only to those who may hear it.
+func TestALaneSaysHowMuchIsSpeech(t *testing.T) {
+	t.Parallel()
+	s := newSample(t)
+	site := newSite(t, s)
+	says := func(name, call string) string {
+		t.Helper()
+		page := visit(site, s, name, "GET", "/calls/"+string(callID(call)), nil).Body.String()
+		if n := strings.Count(page, "of it speech"); n > 1 {
+			t.Errorf("%s, %s: %d lanes say it, one was measured", name, call, n)
+		}
+		_, rest, _ := strings.Cut(page, `spoken">`)
+		said, _, _ := strings.Cut(rest, "</p>")
+		return regexp.MustCompile("<[^>]*>").ReplaceAllString(said, "")
+	}
+	if got := says("ann", "private"); got != "1:40 long, 1:01 of it speech" {
+		t.Errorf("ann's lane says %q", got)
+	}
+	if got := says("bob", "both"); got != "1:40 long, 1:01 of it speech" {
+		t.Errorf("bob, who may hear ann, sees %q", got)
+	}
+	if got := says("bob", "private"); got != "" {
+		t.Errorf("bob may not hear ann and sees %q", got)
+	}
+	s.speech = 0
+	if got := says("ann", "private"); got != "1:40 long, 0:00 of it speech" {
+		t.Errorf("a silent lane says %q", got)
+	}
+	s.measured = false
+	if got := says("ann", "private"); got != "" {
+		t.Errorf("a lane that was not measured says %q", got)
 	}
 }
 
