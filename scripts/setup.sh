@@ -8,6 +8,9 @@ cd "$(dirname "$0")/.."
 peers="
 baresip:baresip-core
 sipp:sip-tester
+svmap:sipvicious
+turnserver:coturn
+tcpdump:tcpdump
 chromium:chromium
 ip:iproute2
 opusinfo:opus-tools
