@@ -349,10 +349,10 @@ func (c Config) checkTrunkAddress(l *findings) {
 		return
 	case !isIP(host) && t.Transport != bySIPS:
 		l.refuse("trunk.address", "is a name, and without TLS whoever answers for the name is the trunk", `write the carrier's address, or set trunk.transport = "tls"`)
+	case t.SRTP == "" && c.Media.Encrypted:
+		l.refuse("trunk.srtp", "is empty, and media.encrypted refuses sound in clear: no call could be made", `set trunk.srtp = "sdes"`)
 	case !isLoopback(host) && t.Transport != bySIPS:
 		c.plainly(l, "trunk.transport", "leads beyond this machine without TLS: who is called, and what is said, travel in clear")
-	case !isLoopback(host) && t.SRTP == "" && c.Media.Encrypted:
-		l.refuse("trunk.srtp", "is empty, and media.encrypted refuses sound in clear: no call could be made", `set trunk.srtp = "sdes"`)
 	case !isLoopback(host) && t.SRTP == "":
 		c.plainly(l, "trunk.srtp", "is empty: the sound travels in clear beyond this machine")
 	}

@@ -105,10 +105,6 @@ func TestEncryptedSoundMayTravel(t *testing.T) {
 	if found := cfg.settings(); len(found) != 0 {
 		t.Errorf("got %v, want nothing", found)
 	}
-	cfg.Trunk = Trunk{Address: "127.0.0.1:5070", CallerID: "+18165550100"} // a gateway on this machine
-	if found := cfg.settings(); len(found) != 0 {
-		t.Errorf("got %v, want nothing", found)
-	}
 }
 
 // Every configuration that the docs show is read, and those for a trunk start
@@ -220,6 +216,9 @@ func TestUnsafeSettings(t *testing.T) {
 		{"browsers with UDP alone", func(c *Config) { c.WebRTC = WebRTC{UDP: "192.0.2.1:0", MaxPeers: 1} }, Note, "webrtc"},
 		{"a trunk by pigeon", func(c *Config) { c.Trunk.Transport = "hunter22" }, Refuse, "trunk.transport"},
 		{"a trunk in clear", func(c *Config) { c.Trunk = Trunk{Address: "192.0.2.10:5060", CallerID: "+18165550100"} }, Refuse, "trunk.transport"},
+		{"a trunk on this machine in clear, though no sound is to be", func(c *Config) {
+			c.Trunk, c.Media.Encrypted = Trunk{Address: "127.0.0.1:5062", CallerID: "+18165550100"}, true
+		}, Refuse, "trunk.srtp"},
 		{"a trunk in clear by TCP", func(c *Config) {
 			c.Trunk = Trunk{Address: "192.0.2.10:5060", Transport: "tcp", CallerID: "+18165550100"}
 		}, Refuse, "trunk.transport"},

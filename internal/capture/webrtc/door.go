@@ -35,10 +35,11 @@ type Config struct {
 	TCP       netip.AddrPort // for those whose network lets no UDP through; the zero value: none
 	Public    []netip.Addr   // shown in place of the addresses above, which they are mapped to one to one
 	TURN      []TURN
-	RelayOnly bool         // browsers come through TURN, or not at all
-	MaxPeers  int          // browsers at once; 0: 1000
-	Loopback  bool         // this machine alone: the demo and tests
-	Report    *slog.Logger // nil is silent. It is told no address and no person
+	RelayOnly bool          // browsers come through TURN, or not at all
+	MaxPeers  int           // browsers at once; 0: 1000
+	MaxRing   time.Duration // of a person's pages; 0: 60 s
+	Loopback  bool          // this machine alone: the demo and tests
+	Report    *slog.Logger  // nil is silent. It is told no address and no person
 }
 
 // Counters count what the door saw since it was made.
@@ -113,6 +114,9 @@ func (c *Config) check() error {
 	c.TURN = slices.Clone(c.TURN)
 	if c.MaxPeers <= 0 {
 		c.MaxPeers = 1000
+	}
+	if c.MaxRing <= 0 {
+		c.MaxRing = time.Minute
 	}
 	if c.Report == nil {
 		c.Report = slog.New(slog.DiscardHandler)

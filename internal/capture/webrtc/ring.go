@@ -153,13 +153,17 @@ type ringing struct {
 }
 
 // Connect rings the person's pages and returns when one of them answered and
-// its voice can flow.
+// its voice can flow; capture.ErrNoAnswer when none did for Config.MaxRing.
 func (r *ringing) Connect(ctx context.Context, o capture.Ends) (capture.Line, error) {
 	if err := r.begin(o); err != nil {
 		return capture.Line{}, err
 	}
 	defer r.stop()
+	ring := time.NewTimer(r.door.cfg.MaxRing)
+	defer ring.Stop()
 	select {
+	case <-ring.C:
+		return capture.Line{}, capture.ErrNoAnswer
 	case <-ctx.Done():
 		return capture.Line{}, context.Cause(ctx)
 	case <-r.ctx.Done():

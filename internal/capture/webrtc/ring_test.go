@@ -9,6 +9,7 @@ import (
 	"yesline"
 	"yesline/internal/audio"
 	"yesline/internal/capture"
+	"yesline/internal/capture/webrtc"
 )
 
 // ringing is a call that rings at a person, and what came of it.
@@ -151,6 +152,25 @@ func TestACallIsDeclinedOrGivenUp(t *testing.T) {
 	r.handset.Hangup()
 	if err := <-r.failed; !errors.Is(err, capture.ErrHungUp) {
 		t.Errorf("a ringing that was hung up: %v", err)
+	}
+}
+
+// A page that nobody sits at does not keep a caller for hours.
+func TestNobodyAnswersAtThePage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *webrtc.Config) { c.MaxRing = 50 * time.Millisecond })
+	person := yesline.NewPersonID()
+	version := w.open(person)
+	select {
+	case err := <-w.ring(t.Context(), person).failed:
+		if !errors.Is(err, capture.ErrNoAnswer) {
+			t.Errorf("a page that nobody sits at: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it rings on")
+	}
+	if at, err := w.door.Incoming(t.Context(), person, version); err != nil || at.Call != "" {
+		t.Errorf("it still rings at the page: %v %v", at, err)
 	}
 }
 
