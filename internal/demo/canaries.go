@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,7 +89,7 @@ func (d *Demo) canaries(ctx context.Context) (*attack.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	c := &cast{d: d, file: &attack.File{Version: 1, Canary: true}, tracks: map[*somebody]string{}, lasting: map[*somebody]string{}, staff: map[string]*colleague{}}
-	for _, step := range []func(context.Context) error{c.hire, c.calls, c.cases, c.people, c.colleagues, c.dead} {
+	for _, step := range []func(context.Context) error{c.hire, c.calls, c.cases, c.people, c.colleagues, c.dead, c.measured} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -239,6 +241,27 @@ func (c *cast) talk(ctx context.Context, a, b *somebody, yes string, stays bool)
 		err = t.hangUp(ctx)
 	}
 	return t, err
+}
+
+// measured waits until the speech in all tracks was counted, after which nobody
+// changes their pages but those who may.
+func (c *cast) measured(ctx context.Context) error {
+	ids := slices.Collect(maps.Values(c.tracks))
+	for {
+		all, err := c.d.Register.ByID(ctx, ids)
+		if err != nil {
+			return err
+		}
+		left := slices.ContainsFunc(ids, func(id string) bool { return all[id].State != vault.Destroyed && !all[id].Measured })
+		if !left {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the speech to be counted: %w", ctx.Err())
+		}
+	}
 }
 
 // note takes down whose track is which, once each can be heard.
