@@ -371,7 +371,7 @@ func TestIPv6(t *testing.T) {
 			}
 			m, err := p.Stream(nil)
 			if err != nil {
-				t.Skip("this machine has no IPv6:", err)
+				t.Fatal(err)
 			}
 			at := there.LocalAddr().(*net.UDPAddr).AddrPort()
 			m.Agree(agreed(netip.AddrPortFrom(at.Addr().Unmap(), at.Port())))
