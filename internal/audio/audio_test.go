@@ -244,10 +244,10 @@ func TestPeaks(t *testing.T) {
 		}
 	}
 	second := PCMA.Encode(nil, Tone(1000, 1000, 16384))
-	p.Add(PCMA, second, all)
-	p.Add(PCMA, second, half) // what lies where nothing was received is not drawn
-	p.Add(PCMA, nil, [13]byte{})
-	p.Add(PCMA, second[:100], all)
+	p.Add(PCMA.Decode(nil, second), all)
+	p.Add(PCMA.Decode(nil, second), half) // what lies where nothing was received is not drawn
+	p.Add(nil, [13]byte{})
+	p.Add(PCMA.Decode(nil, second[:100]), all)
 	if len(p.Values) != 80 || len(p.Present) != 80 || p.PerSecond != 20 {
 		t.Fatalf("got %d values, %d present", len(p.Values), len(p.Present))
 	}

@@ -26,15 +26,10 @@ type Peaks struct {
 	Present   []bool // as long as Values: whether any of it was received
 }
 
-// Add appends the peaks of the next second: a G.711 payload of at most a
-// second, with bit i of present (bit i%8 of byte i/8) set where the 10 ms unit
-// i was received. A second of which nothing was received is Add(c, nil, zero).
-func (p *Peaks) Add(c Codec, payload []byte, present [presenceBytes]byte) {
-	p.AddSamples(c.Decode(nil, payload[:min(len(payload), Rate)]), present)
-}
-
-// AddSamples is Add for a second that is decoded already, to samples of Rate.
-func (p *Peaks) AddSamples(samples []int16, present [presenceBytes]byte) {
+// Add appends the peaks of the next second: samples of Rate, with bit i of
+// present (bit i%8 of byte i/8) set where the 10 ms unit i was received. A second
+// of which nothing was received is Add(nil, zero).
+func (p *Peaks) Add(samples []int16, present [presenceBytes]byte) {
 	p.PerSecond = PeaksPerSecond
 	for slot := range PeaksPerSecond {
 		var loudest int

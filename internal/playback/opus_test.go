@@ -279,7 +279,7 @@ func TestDrawingOpus(t *testing.T) {
 	voice, before := audio.NewVoice(audio.Rate), audio.Packets(nil)
 	loud := 0
 	for _, sec := range said {
-		want.AddSamples(voice.Second(nil, before, sec.Payload), sec.Present)
+		want.Add(voice.Second(nil, before, sec.Payload), sec.Present)
 		before = sec.Payload
 	}
 	for _, v := range want.Values {

@@ -307,7 +307,7 @@ func (p *Player) look(ctx context.Context, t vault.Recorded) (drawn audio.Peaks,
 			} else {
 				samples = s.Codec.Decode(samples[:0], s.Payload)
 			}
-			drawn.AddSamples(samples, s.Present)
+			drawn.Add(samples, s.Present)
 			speech.Add(samples, s.Present)
 		}
 		if len(seconds) < readAtOnce {

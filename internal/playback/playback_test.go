@@ -306,7 +306,7 @@ func TestDrawing(t *testing.T) {
 	}
 	var want audio.Peaks
 	for _, sec := range said {
-		want.Add(sec.Codec, sec.Payload, sec.Present)
+		want.Add(sec.Codec.Decode(nil, sec.Payload), sec.Present)
 	}
 	got := must[audio.Peaks](t)(s.Peaks(ctx, permit, track))
 	if !bytes.Equal(got.Values, want.Values) || len(got.Present) != len(want.Present) || got.PerSecond != audio.PeaksPerSecond {
