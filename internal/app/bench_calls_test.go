@@ -77,6 +77,7 @@ const ofCalls = "YESLINE_BENCH_OF_CALLS"
 type callHouse struct {
 	Trunk        string
 	Calls        int    // telephones, and people they may call
+	Addresses    int    // of its sound
 	Short        bool   // prompts of a fifth of a second
 	Certificates string // folder; "" for SIP over UDP and RTP in clear
 }
@@ -125,6 +126,9 @@ func TestHouseOfCalls(t *testing.T) {
 	cfg.Trunk = app.Trunk{Address: want.Trunk, CallerID: "+12025550100"}
 	cfg.Calls.Most, cfg.Urgent.Carried = want.Calls+100, true
 	widen(&cfg)
+	for i := range want.Addresses - 1 {
+		cfg.Media.MoreIPs = append(cfg.Media.MoreIPs, fmt.Sprintf("127.0.3.%d", i+2))
+	}
 	if want.Certificates != "" {
 		encrypt(&cfg, want.Certificates)
 	}
@@ -436,7 +440,7 @@ func openLine(t *testing.T, calls int, short, secret bool) *line {
 	}
 	t.Cleanup(l.load.close)
 	var certain, trusted *tls.Config
-	want := callHouse{Calls: calls, Short: short}
+	want := callHouse{Calls: calls, Short: short, Addresses: setting("BENCH_ADDRESSES", 32)}
 	if secret {
 		if want.Certificates, certain, trusted, err = certificates(t.TempDir()); err != nil {
 			t.Fatal(err)

@@ -29,10 +29,10 @@ import (
 type load struct {
 	socks  [4]sock
 	legs   []*leg
-	slots  [20][]*leg    // who speaks in which millisecond of a frame
-	from   [1 << 16]*leg // who is heard from a port of the house's
-	orders chan func()   // what the thread is to do between two slots
-	Late   time.Duration // how far the thread ever fell behind its slots
+	slots  [20][]*leg           // who speaks in which millisecond of a frame
+	from   [256]map[uint16]*leg // who is heard from a port of the house's, by the last byte of its address
+	orders chan func()          // what the thread is to do between two slots
+	Late   time.Duration        // how far the thread ever fell behind its slots
 	ended  chan struct{}
 	quit   atomic.Bool
 	began  time.Time
@@ -70,6 +70,7 @@ type leg struct {
 	other *leg
 
 	to      unix.RawSockaddrInet4
+	host    byte // where the house hears it: the last byte of the address, and the port
 	port    uint16
 	talks   bool
 	seq     uint16
@@ -182,8 +183,11 @@ func (l *load) do(f func()) {
 func (l *load) talk(g *leg, to netip.AddrPort) {
 	l.do(func() {
 		g.to = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4(), Port: to.Port()<<8 | to.Port()>>8}
-		g.port, g.talks = to.Port(), true
-		l.from[g.port] = g
+		g.host, g.port, g.talks = to.Addr().As4()[3], to.Port(), true
+		if l.from[g.host] == nil {
+			l.from[g.host] = map[uint16]*leg{}
+		}
+		l.from[g.host][g.port] = g
 		g.Bridged, g.known, g.pressed, g.heard, g.askedAt, g.window = false, false, 0, 0, l.now, false
 	})
 }
@@ -193,7 +197,7 @@ func (l *load) hush(g *leg) {
 	l.do(func() {
 		if g.talks {
 			g.talks, g.window = false, false
-			l.from[g.port] = nil
+			delete(l.from[g.host], g.port)
 		}
 	})
 }
@@ -324,7 +328,7 @@ func (l *load) listen(s *sock) {
 		}
 		for i := range int(n) {
 			port := l.in[i].Port<<8 | l.in[i].Port>>8
-			if g := l.from[port]; g != nil {
+			if g := l.from[l.in[i].Addr[3]][port]; g != nil {
 				l.hear(g, l.bufs[i][:l.msgs[i].n])
 			} else {
 				l.Alien++

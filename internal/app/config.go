@@ -114,10 +114,11 @@ type SIPTLS struct {
 
 // Media is where sound is received: an address and a range of UDP ports.
 type Media struct {
-	IP        string `toml:"ip"`
-	FromPort  int    `toml:"from_port"`
-	ToPort    int    `toml:"to_port"`
-	Encrypted bool   `toml:"encrypted"` // calls whose sound would travel in clear are refused, on both sides
+	IP        string   `toml:"ip"`
+	MoreIPs   []string `toml:"more_ips"` // further addresses of this machine: calls share sockets then, which costs less
+	FromPort  int      `toml:"from_port"`
+	ToPort    int      `toml:"to_port"`
+	Encrypted bool     `toml:"encrypted"` // calls whose sound would travel in clear are refused, on both sides
 }
 
 // WebRTC is how browsers bring the sound of their calls. It is always

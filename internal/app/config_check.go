@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"yesline"
+	"yesline/internal/capture/media"
 	"yesline/internal/capture/tolls"
 	"yesline/internal/program"
 )
@@ -194,13 +195,33 @@ func (c Config) checkPhones(l *findings) {
 		c.plainly(l, "sip_tcp.listen", "listens beyond this machine without TLS")
 	}
 	c.checkSIPTLS(l)
-	if ip, err := netip.ParseAddr(c.Media.IP); err != nil {
-		l.refuse("media.ip", "is not an address", "write it like 127.0.0.1")
-	} else if !ip.IsLoopback() && !c.Media.Encrypted {
-		c.plainly(l, "media.ip", "receives unencrypted sound beyond this machine")
-	}
+	c.checkMediaIPs(l)
 	if c.Media.FromPort < 1024 || c.Media.ToPort > 65535 || c.Media.ToPort-c.Media.FromPort < 4 {
 		l.refuse("media", "has a range of ports that cannot be used", "from_port to to_port lie in 1024 to 65535 and hold at least 5 ports")
+	}
+}
+
+func (c Config) checkMediaIPs(l *findings) {
+	ip, err := netip.ParseAddr(c.Media.IP)
+	if err != nil {
+		l.refuse("media.ip", "is not an address", "write it like 127.0.0.1")
+		return
+	}
+	beyond := !ip.IsLoopback()
+	seen := []netip.Addr{ip}
+	for _, text := range c.Media.MoreIPs {
+		more, err := netip.ParseAddr(text)
+		if err != nil || ip.IsUnspecified() || more.IsUnspecified() || more.Is4() != ip.Is4() || slices.Contains(seen, more) {
+			l.refuse("media.more_ips", "has one that is no address, not of the kind of media.ip, or there twice", "name further addresses of this machine, all IPv4 or all IPv6")
+			return
+		}
+		seen, beyond = append(seen, more), beyond || !more.IsLoopback()
+	}
+	if len(seen) > media.MaxAddrs {
+		l.refuse("media.more_ips", "has too many", fmt.Sprintf("name %d at most", media.MaxAddrs-1))
+	}
+	if beyond && !c.Media.Encrypted {
+		c.plainly(l, "media.ip", "receives unencrypted sound beyond this machine")
 	}
 }
 

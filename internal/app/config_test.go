@@ -101,7 +101,7 @@ func TestEncryptedSoundMayTravel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Media.IP, cfg.Media.Encrypted = "192.0.2.1", true
+	cfg.Media.IP, cfg.Media.MoreIPs, cfg.Media.Encrypted = "192.0.2.1", []string{"192.0.2.2", "192.0.2.3"}, true
 	if found := cfg.settings(); len(found) != 0 {
 		t.Errorf("got %v, want nothing", found)
 	}
@@ -188,6 +188,11 @@ func TestUnsafeSettings(t *testing.T) {
 		{"phones in clear", func(c *Config) { c.SIP = "192.0.2.1:5060" }, Refuse, "sip"},
 		{"phones in clear, knowingly", func(c *Config) { c.SIP, c.Insecure = "192.0.2.1:5060", true }, Warn, "sip"},
 		{"sound in clear", func(c *Config) { c.Media.IP = "192.0.2.1" }, Refuse, "media.ip"},
+		{"one address twice", func(c *Config) { c.Media.MoreIPs = []string{"127.0.0.2", "127.0.0.1"} }, Refuse, "media.more_ips"},
+		{"addresses of two kinds", func(c *Config) { c.Media.MoreIPs = []string{"::1"} }, Refuse, "media.more_ips"},
+		{"a name among addresses", func(c *Config) { c.Media.MoreIPs = []string{"localhost"} }, Refuse, "media.more_ips"},
+		{"any address and another", func(c *Config) { c.Media.IP, c.Media.MoreIPs, c.Insecure = "0.0.0.0", []string{"127.0.0.2"}, true }, Refuse, "media.more_ips"},
+		{"sound in clear at another address", func(c *Config) { c.Media.MoreIPs = []string{"192.0.2.1"} }, Refuse, "media.ip"},
 		{"sound in clear, knowingly", func(c *Config) { c.Media.IP, c.Insecure = "192.0.2.1", true }, Warn, "media.ip"},
 		{"few ports", func(c *Config) { c.Media.ToPort = c.Media.FromPort }, Refuse, "media"},
 		{"everybody a trunk", func(c *Config) { c.Trunk.Sources = []string{"0.0.0.0/0"} }, Refuse, "trunk.sources"},

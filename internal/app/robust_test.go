@@ -103,6 +103,7 @@ func (h *home) open(folder, trunk string) {
 	cfg := app.Defaults()
 	cfg.Data, cfg.HTTP, cfg.SIP = folder, "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Trunk = app.Trunk{Address: trunk, CallerID: "+12025550100"}
+	cfg.Media.MoreIPs = []string{"127.0.0.2", "127.0.0.3"} // both parties share a socket
 	a, err := app.New(h.t.Context(), cfg, slog.New(slog.NewTextHandler(testLog{h.t}, nil)))
 	if err != nil {
 		h.t.Fatal(err)

@@ -19,11 +19,11 @@ import (
 // SIP door where there is a trunk, the browser door, and the ways between them.
 func (a *App) openTelephones(ctx context.Context) (err error) {
 	cfg := a.Config
-	at, err := netip.ParseAddr(cfg.Media.IP)
+	sound, err := cfg.Media.plane()
 	if err != nil {
-		return fmt.Errorf("media.ip: an address: %w", yesline.Invalid)
+		return err
 	}
-	sound := media.Config{IP: at, From: uint16(cfg.Media.FromPort), To: uint16(cfg.Media.ToPort), Report: a.Report}
+	sound.Report = a.Report
 	if a.Plane, err = media.Open(sound); err != nil {
 		return err
 	}
@@ -45,6 +45,22 @@ func (a *App) openTelephones(ctx context.Context) (err error) {
 		}
 	}
 	return a.openBrowsers()
+}
+
+// plane is how the plane of sound is set up.
+func (m Media) plane() (media.Config, error) {
+	at, err := netip.ParseAddr(m.IP)
+	if err != nil {
+		return media.Config{}, fmt.Errorf("media.ip: an address: %w", yesline.Invalid)
+	}
+	sound := media.Config{IP: at, From: uint16(m.FromPort), To: uint16(m.ToPort)}
+	for _, more := range m.MoreIPs {
+		if at, err = netip.ParseAddr(more); err != nil {
+			return media.Config{}, fmt.Errorf("media.more_ips: addresses: %w", yesline.Invalid)
+		}
+		sound.More = append(sound.More, at)
+	}
+	return sound, nil
 }
 
 // tollTerms is what a program says about whom it may call.

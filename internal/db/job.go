@@ -69,6 +69,7 @@ func NewJobs(ctx context.Context, content *DB, log *slog.Logger) (*Jobs, error) 
 		Logger:            log,
 		FetchCooldown:     20 * time.Millisecond,
 		FetchPollInterval: 250 * time.Millisecond,
+		PollOnly:          !content.Postgres, // on SQLite it would be told by asking every 50 ms
 		MaxAttempts:       1000,
 	}
 	var err error

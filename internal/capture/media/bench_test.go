@@ -57,7 +57,7 @@ func generate() error {
 	var lines [loadSockets]*line
 	var ports [loadSockets]uint16
 	for i := range lines {
-		fd, err := bind(netip.AddrPortFrom(loopback, 0))
+		fd, err := bind(netip.AddrPortFrom(loopback, 0), 0)
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func generate() error {
 		if err != nil {
 			return err
 		}
-		lines[i], ports[i] = &line{fd: fd}, uint16(name.(*syscall.SockaddrInet4).Port)
+		lines[i], ports[i] = &line{inlet: &inlet{fd: fd}}, uint16(name.(*syscall.SockaddrInet4).Port)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(ports); err != nil {
 		return err
@@ -106,7 +106,7 @@ func generate() error {
 			result.Sent++
 		}
 		for _, w := range lines {
-			for slot%5 == 0 && t.take(w) > 0 {
+			for slot%5 == 0 && t.take(w.inlet.fd) > 0 {
 				result.Heard++
 				last = slot
 			}

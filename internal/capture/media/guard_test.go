@@ -77,7 +77,7 @@ func newCouple(p *Plane) *couple {
 
 // from is a datagram that comes now, or later.
 func (c *couple) from(at netip.AddrPort, data []byte, now time.Time) {
-	c.read(&c.desk, copy(c.desk.data[:], data), at, now)
+	c.read(&c.desk, data, at, now)
 }
 
 // packet spells a packet: SSRC, number, and a payload that says the number.
@@ -607,7 +607,7 @@ func TestPacketsCostNoAllocation(t *testing.T) {
 		}
 		now, i := time.Now(), 0
 		each := testing.AllocsPerRun(1000, func() {
-			s.read(&d, copy(d.data[:], packets[i]), home, now)
+			s.read(&d, packets[i], home, now)
 			i++
 		})
 		if each >= 1 && !racing { // the race detector makes pools forget
@@ -616,7 +616,7 @@ func TestPacketsCostNoAllocation(t *testing.T) {
 		if other.out.seq == 0 || p.Counters().Probes.Load() != 0 {
 			t.Error("the packets did not pass")
 		}
-		foreign := testing.AllocsPerRun(1000, func() { s.read(&d, copy(d.data[:], packets[0]), thief, now) })
+		foreign := testing.AllocsPerRun(1000, func() { s.read(&d, packets[0], thief, now) })
 		if foreign >= 1 {
 			t.Errorf("%.1f allocations for a stranger's packet", foreign)
 		}

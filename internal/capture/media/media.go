@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,6 +21,7 @@ const (
 	frame     = 20 * time.Millisecond
 	frameSize = audio.Rate / 50 // bytes of G.711 in a frame
 	maxRTP    = 1500
+	roomRTP   = maxRTP + 1           // a byte more, by which a longer datagram shows
 	tick      = 2 * time.Millisecond // how long a packet waits for its thread at most, and the step of prompts
 )
 
@@ -40,8 +40,9 @@ type Listener interface {
 
 // Config is how a plane is set up. Report may be nil.
 type Config struct {
-	IP       netip.Addr // where its sockets listen, and what Local says
-	From, To uint16     // ports; only the even ones are used
+	IP       netip.Addr   // where its sockets listen, and what Local says
+	More     []netip.Addr // further addresses of this machine, of IP's kind: then parties share sockets, told apart by where their packets go to
+	From, To uint16       // ports; only the even ones are used
 	Report   *slog.Logger
 
 	plain bool // a goroutine for each socket, as where there is no epoll; tests compare
@@ -70,7 +71,7 @@ type Plane struct {
 	desks   sync.Pool // for Take
 
 	mu     sync.Mutex // guards the rest
-	taken  map[uint16]bool
+	places places
 	closed bool
 }
 
@@ -97,7 +98,11 @@ func Open(cfg Config) (*Plane, error) {
 	if !cfg.IP.IsValid() || cfg.From == 0 || uint32(cfg.From)+uint32(cfg.From%2) > uint32(cfg.To) {
 		return nil, fmt.Errorf("a sound plane needs an address and a range of ports: %w", yesline.Invalid)
 	}
-	p := &Plane{cfg: cfg, taken: map[uint16]bool{}, alarms: make(chan alarm, 64), ended: make(chan struct{})}
+	addrs, err := cfg.addresses()
+	if err != nil {
+		return nil, err
+	}
+	p := &Plane{cfg: cfg, places: newPlaces(addrs, cfg.From, cfg.To), alarms: make(chan alarm, 64), ended: make(chan struct{})}
 	p.carrier = newCarrier(p)
 	if cfg.plain {
 		p.carrier = newSockets(p)
@@ -110,7 +115,7 @@ func Open(cfg Config) (*Plane, error) {
 // yesline.Conflict when some are open, which are deaf and dumb then.
 func (p *Plane) Close() error {
 	p.mu.Lock()
-	closed, open := p.closed, len(p.taken)
+	closed, open := p.closed, len(p.places.taken)
 	p.closed = true
 	p.mu.Unlock()
 	if closed {
@@ -128,44 +133,43 @@ func (p *Plane) Close() error {
 // Counters may be read at any time.
 func (p *Plane) Counters() *Counters { return &p.count }
 
-// Stream opens a party's stream on an even port of its own. l may be nil: then
-// nobody is told. yesline.TooMany when no port or no file is free.
-func (p *Plane) Stream(l Listener) (*Stream, error) { return p.open(l, Kept(p.ports())) }
+// Stream opens a party's stream at an address and an even port that no other
+// has. l may be nil: then nobody is told. yesline.TooMany when no port or no file
+// is free.
+func (p *Plane) Stream(l Listener) (*Stream, error) { return p.open(l, Kept(p.places.count())) }
 
-// Urgent is Stream for a call for help, which may have the ports that are kept
+// Urgent is Stream for a call for help, which may have the places that are kept
 // for those.
 func (p *Plane) Urgent(l Listener) (*Stream, error) { return p.open(l, 0) }
 
-// Kept is how many of so many ports no ordinary call gets: somebody else may
+// Kept is how many of so many places no ordinary call gets: somebody else may
 // have to call for help.
-func Kept(ports int) int { return min(16, ports/8) }
+func Kept(places int) int { return min(16, places/8) }
 
-// ports is how many even ones the plane has.
-func (p *Plane) ports() int { return (int(p.cfg.To)-int(p.cfg.From)-int(p.cfg.From%2))/2 + 1 }
-
-// open opens a stream on a port, if so many are free besides.
+// open opens a stream at a place, if so many are free besides.
 func (p *Plane) open(l Listener, besides int) (*Stream, error) {
 	s := newStream(p, l)
-	first, ports := uint32(p.cfg.From)+uint32(p.cfg.From%2), uint32(p.ports())
-	start := rand.Uint32N(ports)
-	for i := range ports {
-		port := uint16(first + (start+i)%ports*2)
-		if !p.take(port, besides) {
-			continue
+	var strange map[uint16]bool // ports that somebody else has
+	for {
+		at, ok := p.take(besides, strange)
+		if !ok {
+			return nil, fmt.Errorf("no media port is free: %w", yesline.TooMany)
 		}
-		at := netip.AddrPortFrom(p.cfg.IP, port)
 		s.local = at
 		w, err := p.carrier.open(s, at)
 		if err == nil {
 			s.out.attach(w)
 			return s, nil
 		}
-		p.release(port)
+		p.release(at, time.Time{})
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 			return nil, fmt.Errorf("opening a media port: no file is free: %w", yesline.TooMany)
 		}
+		if strange == nil {
+			strange = map[uint16]bool{}
+		}
+		strange[at.Port()] = true
 	}
-	return nil, fmt.Errorf("no media port is free: %w", yesline.TooMany)
 }
 
 // Loose makes a stream without a socket: another transport brings packets that
@@ -178,33 +182,31 @@ func (p *Plane) Loose(l Listener, send func(packet []byte) error) *Stream {
 	return s
 }
 
-// take marks a port as ours; false when it is in use, too few are free besides,
-// or the plane is closed.
-func (p *Plane) take(port uint16, besides int) bool {
+// take marks a place as ours; false when too few are free besides, or the plane
+// is closed.
+func (p *Plane) take(besides int, strange map[uint16]bool) (netip.AddrPort, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.taken[port] || p.ports()-len(p.taken) <= besides {
-		return false
+	if p.closed || p.places.free() <= besides {
+		return netip.AddrPort{}, false
 	}
-	p.taken[port] = true
-	return true
+	return p.places.take(strange, time.Now())
 }
 
-func (p *Plane) release(port uint16) {
+// release gives a place back, which rests from now on; the zero time: nobody was
+// told of it.
+func (p *Plane) release(at netip.AddrPort, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.taken, port)
+	p.places.release(at, now)
 }
 
 // owns says whether an address is a socket of ours. A party that names one
 // wants us to talk to ourselves.
 func (p *Plane) owns(at netip.AddrPort) bool {
-	if at.Addr() != p.cfg.IP && !(p.cfg.IP.IsUnspecified() && at.Addr().IsLoopback()) {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.taken[at.Port()]
+	return p.places.owns(at)
 }
 
 // looseWire is the wire of a stream without a socket.

@@ -17,8 +17,17 @@ import (
 	"yesline/internal/audio"
 )
 
-// The two carriers keep the same promises.
-var carriers = map[string]bool{"threads": false, "sockets": true}
+// The carriers keep the same promises, and parties that share a socket are as
+// far from each other as those that do not.
+var carriers = map[string]Config{"threads": {}, "sockets": {plain: true}, "shared": {More: moreHere}}
+
+var moreHere = []netip.Addr{netip.MustParseAddr("127.0.9.2"), netip.MustParseAddr("127.0.9.3")}
+
+// ports is a plane's setting with these ports.
+func (c Config) ports(from, to uint16) Config {
+	c.From, c.To = from, to
+	return c
+}
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
@@ -94,10 +103,10 @@ func heard(t *testing.T, conn *net.UDPConn, until time.Duration) (all []rtp.Pack
 // voice, and a prompt again: to the party it is one stream without a seam.
 func TestOneContinuousStream(t *testing.T) {
 	t.Parallel()
-	for name, plain := range carriers {
+	for name, carrier := range carriers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := testPlane(t, Config{From: 30000, To: 30020, plain: plain}).testStream(t, nil)
+			m := testPlane(t, carrier.ports(30000, 30020)).testStream(t, nil)
 			there, at := testPhone(t)
 			m.Agree(agreed(at))
 			oneContinuousStream(t, m, there)
@@ -158,9 +167,9 @@ func oneContinuousStream(t *testing.T, m *Stream, there *net.UDPConn) {
 
 func TestPortsAreGivenBack(t *testing.T) {
 	t.Parallel()
-	for name, plain := range carriers {
+	for name, carrier := range carriers {
 		t.Run(name, func(t *testing.T) {
-			p := testPlane(t, Config{From: 30101, To: 30106, plain: plain})
+			p := testPlane(t, carrier.ports(30101, 30106))
 			var open []*Stream
 			for {
 				s, err := p.Stream(nil)
@@ -172,8 +181,8 @@ func TestPortsAreGivenBack(t *testing.T) {
 				}
 				open = append(open, s)
 			}
-			if len(open) != 3 {
-				t.Errorf("%d ports in a range of three even ones", len(open))
+			if want := 3*(1+len(carrier.More)) - Kept(3*(1+len(carrier.More))); len(open) != want {
+				t.Errorf("%d places in a range of three even ports, want %d", len(open), want)
 			}
 			for _, s := range open {
 				s.Close()
@@ -228,9 +237,9 @@ func TestLock(t *testing.T) {
 
 func TestPlayToNobodyIsNotHeard(t *testing.T) {
 	t.Parallel()
-	for name, plain := range carriers {
+	for name, carrier := range carriers {
 		t.Run(name, func(t *testing.T) {
-			m := testPlane(t, Config{From: 30300, To: 30320, plain: plain}).testStream(t, nil)
+			m := testPlane(t, carrier.ports(30300, 30320)).testStream(t, nil)
 			a := agreed(netip.MustParseAddrPort("127.0.0.1:4000"))
 			a.Listens = false // it put us on hold
 			m.Agree(a)
@@ -245,10 +254,10 @@ func TestPlayToNobodyIsNotHeard(t *testing.T) {
 // ends at once, and so does what is played to a stream that closes.
 func TestPlay(t *testing.T) {
 	t.Parallel()
-	for name, plain := range carriers {
+	for name, carrier := range carriers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := testPlane(t, Config{From: 30310, To: 30330, plain: plain})
+			p := testPlane(t, carrier.ports(30310, 30330))
 			there, at := testPhone(t)
 			m := p.testStream(t, nil)
 			m.Agree(agreed(at))
@@ -302,10 +311,10 @@ func TestPlay(t *testing.T) {
 // A stream without a socket is played to as well.
 func TestPlayToALooseStream(t *testing.T) {
 	t.Parallel()
-	for name, plain := range carriers {
+	for name, carrier := range carriers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := testPlane(t, Config{From: 30340, To: 30350, plain: plain})
+			p := testPlane(t, carrier.ports(30340, 30350))
 			var sent atomic.Int64
 			m := p.Loose(nil, func(b []byte) error { sent.Add(1); return nil })
 			m.Agree(agreed(netip.AddrPort{}))
@@ -359,7 +368,7 @@ func TestOpenAndClose(t *testing.T) {
 // Sound over IPv6, and to both worlds from a socket of any address.
 func TestIPv6(t *testing.T) {
 	t.Parallel()
-	for _, plain := range carriers {
+	for _, plain := range []bool{false, true} {
 		p, err := Open(Config{IP: netip.IPv6Unspecified(), From: 30370, To: 30380, plain: plain})
 		if err != nil {
 			t.Fatal(err)

@@ -109,6 +109,6 @@ func (w *socket) read(s *Stream) {
 			time.Sleep(frame) // nothing we know of; do not spin
 			continue
 		}
-		s.read(&d, n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), time.Now())
+		s.read(&d, d.data[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), time.Now())
 	}
 }

@@ -174,15 +174,15 @@ func (s *Stream) Close() {
 		s.hears.Store(nil)
 		s.out.close()
 		if !s.loose {
-			s.plane.release(s.local.Port())
+			s.plane.release(s.local, time.Now())
 		}
 	})
 }
 
 // desk is what those who carry packets work at: one at a time.
 type desk struct {
-	data    [maxRTP + 1]byte  // as it came; one byte more, by which a longer datagram shows
-	clear   [maxRTP + 1]byte  // decrypted
+	data    [roomRTP]byte     // as it came
+	clear   [roomRTP]byte     // decrypted
 	out     [maxRTP + 32]byte // ours, and an SRTP tag
 	packet  rtp.Packet
 	header  rtp.Header
@@ -190,11 +190,10 @@ type desk struct {
 	encoded []byte
 }
 
-// read takes the datagram of n bytes that lies on the desk: from this party's
-// locked source it goes to the listener and to whoever hears this party, from
-// anybody else nowhere.
-func (s *Stream) read(d *desk, n int, from netip.AddrPort, now time.Time) {
-	kind, codec := s.admit(d, d.data[:n], from, now)
+// read takes a datagram: from this party's locked source it goes to the listener
+// and to whoever hears this party, from anybody else nowhere.
+func (s *Stream) read(d *desk, data []byte, from netip.AddrPort, now time.Time) {
+	kind, codec := s.admit(d, data, from, now)
 	s.pass(d, &d.packet, kind, codec, now)
 }
 

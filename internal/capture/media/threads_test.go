@@ -26,14 +26,20 @@ import (
 
 // own is a listener that hears only packets which name its own port.
 type own struct {
-	t    *testing.T
-	port atomic.Uint32
-	n    atomic.Int64
+	t     *testing.T
+	place atomic.Uint32
+	n     atomic.Int64
+}
+
+// placeOf tells a port of one address from that of another.
+func placeOf(at netip.AddrPort) uint32 {
+	four := at.Addr().As4()
+	return uint32(four[2])<<24 | uint32(four[3])<<16 | uint32(at.Port())
 }
 
 func (o *own) Heard(_ uint32, payload []byte, _ time.Time) {
 	o.n.Add(1)
-	if want := fmt.Appendf(nil, "to %d", o.port.Load()); !bytes.Equal(payload, want) {
+	if want := fmt.Appendf(nil, "to %d", o.place.Load()); !bytes.Equal(payload, want) {
 		o.t.Errorf("heard %q, want %q", payload, want)
 	}
 }
@@ -46,10 +52,10 @@ func (*own) Relearn()                  {}
 // somebody else's.
 func TestFileNumbersAreNotMixedUp(t *testing.T) {
 	t.Parallel()
-	for name, plain := range carriers {
+	for name, carrier := range carriers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := testPlane(t, Config{From: 31000, To: 31200, plain: plain})
+			p := testPlane(t, carrier.ports(31000, 31200))
 			ctx, stop := context.WithTimeout(t.Context(), time.Second)
 			defer stop()
 			var working sync.WaitGroup
@@ -96,8 +102,8 @@ func coupleOf(t *testing.T, p *Plane) int64 {
 		return 0
 	}
 	defer two.Close()
-	a.port.Store(uint32(one.Local().Port()))
-	b.port.Store(uint32(two.Local().Port()))
+	a.place.Store(placeOf(one.Local()))
+	b.place.Store(placeOf(two.Local()))
 	one.Agree(agreed(at))
 	two.Agree(agreed(at))
 	Join(one, two)
@@ -108,7 +114,7 @@ func coupleOf(t *testing.T, p *Plane) int64 {
 			if n == 1 && hungUp {
 				break // its port is perhaps another's
 			}
-			q := rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 5, SequenceNumber: i}, Payload: fmt.Appendf(nil, "to %d", s.Local().Port())}
+			q := rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 5, SequenceNumber: i}, Payload: fmt.Appendf(nil, "to %d", placeOf(s.Local()))}
 			raw, _ := q.Marshal()
 			conn.WriteToUDPAddrPort(raw, s.Local())
 		}
@@ -198,8 +204,8 @@ func fewFiles() error {
 		}
 		streams = append(streams, s)
 	}
-	if n := len(streams); n < 10 || n > 40 || len(p.taken) != n {
-		return fmt.Errorf("%d streams with 40 files, %d ports", n, len(p.taken))
+	if n := len(streams); n < 10 || n > 40 || len(p.places.taken) != n {
+		return fmt.Errorf("%d streams with 40 files, %d ports", n, len(p.places.taken))
 	}
 	first.Agree(agreed(netip.AddrPortFrom(loopback, 9)))
 	if err := first.Play(context.Background(), make([]byte, 320)); err != nil {
@@ -221,14 +227,14 @@ func fewFiles() error {
 func TestFloodIsFair(t *testing.T) {
 	t.Parallel()
 	p := testPlane(t, Config{From: 31950, To: 31990})
-	thread, err := newThread() // not running: the test turns it
+	thread, err := newThread(nil) // not running: the test turns it
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer thread.end()
 	conn, at := testPhone(t)
-	_, flooded := testParty(t, p, thread, at)
-	_, quiet := testParty(t, p, thread, at)
+	_, flooded := testParty(t, p, thread, at, 0)
+	_, quiet := testParty(t, p, thread, at, 0)
 	thread.serve()
 	for i := range uint16(100) {
 		say(t, conn, flooded, i)
@@ -248,19 +254,21 @@ func TestFloodIsFair(t *testing.T) {
 	}
 }
 
-// testParty is a party on a thread that the test turns.
-func testParty(t *testing.T, p *Plane, thread *thread, at netip.AddrPort) (*line, *own) {
+// testParty is a party on a thread that the test turns, at a socket of its own
+// or, alone, at the first of several addresses.
+func testParty(t *testing.T, p *Plane, thread *thread, at netip.AddrPort, several int) (*line, *own) {
 	t.Helper()
-	fd, err := bind(netip.AddrPortFrom(loopback, 0))
+	fd, err := bind(netip.AddrPortFrom(loopback, 0), several)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := &own{t: t}
-	o.port.Store(uint32(portOf(t, fd)))
+	o.place.Store(placeOf(netip.AddrPortFrom(loopback, uint16(portOf(t, fd)))))
 	s := p.Loose(o, func([]byte) error { return nil })
 	s.loose = false
 	s.Agree(agreed(at))
-	l := &line{thread: thread, stream: s, fd: fd, gone: make(chan struct{})}
+	in := &inlet{thread: thread, fd: fd, shared: several > 0, lines: make([]*line, max(1, several)), users: 1}
+	l := &line{inlet: in, carrier: &threads{}, stream: s, gone: make(chan struct{})}
 	if err := thread.watch(fd); err != nil {
 		t.Fatal(err)
 	}
@@ -280,12 +288,12 @@ func portOf(t *testing.T, fd int) int {
 // Only the thread closes a socket, so it never reads a number that is another's.
 func TestTheThreadClosesItsSockets(t *testing.T) {
 	t.Parallel()
-	thread, err := newThread()
+	thread, err := newThread(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer thread.end()
-	l, o := testParty(t, testPlane(t, Config{From: 31992, To: 31998}), thread, netip.AddrPortFrom(loopback, 9))
+	l, o := testParty(t, testPlane(t, Config{From: 31992, To: 31998}), thread, netip.AddrPortFrom(loopback, 9), 0)
 	thread.serve()
 	gone := make(chan struct{})
 	go func() {
@@ -299,21 +307,21 @@ func TestTheThreadClosesItsSockets(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
-	if got := uint32(portOf(t, l.fd)); got != o.port.Load() {
+	if got := placeOf(netip.AddrPortFrom(loopback, uint16(portOf(t, l.inlet.fd)))); got != o.place.Load() {
 		t.Errorf("the file is port %d by now", got)
 	}
 	thread.serve()
 	<-gone
-	if thread.lines[l.fd] != nil {
+	if thread.inlets[l.inlet.fd] != nil {
 		t.Error("the thread still knows the socket")
 	}
 }
 
 // say sends a packet to whom it names.
 func say(t *testing.T, conn *net.UDPConn, to *own, seq uint16) {
-	port := to.port.Load()
-	raw, _ := (&rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 5, SequenceNumber: seq}, Payload: fmt.Appendf(nil, "to %d", port)}).Marshal()
-	if _, err := conn.WriteToUDPAddrPort(raw, netip.AddrPortFrom(loopback, uint16(port))); err != nil {
+	place := to.place.Load()
+	raw, _ := (&rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 5, SequenceNumber: seq}, Payload: fmt.Appendf(nil, "to %d", place)}).Marshal()
+	if _, err := conn.WriteToUDPAddrPort(raw, netip.AddrPortFrom(loopback, uint16(place))); err != nil {
 		t.Error(err)
 	}
 }
