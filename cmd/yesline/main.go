@@ -93,7 +93,7 @@ func strict(c *cobra.Command) {
 		c.Args = cobra.ArbitraryArgs
 		c.RunE = func(c *cobra.Command, given []string) error {
 			if c.HasParent() || len(given) > 0 {
-				return wrong(c)
+				return fmt.Errorf("%w: %s COMMAND; see --help", errUsage, c.CommandPath())
 			}
 			return c.Help()
 		}

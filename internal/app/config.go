@@ -242,7 +242,11 @@ func (c *Config) Read(path string) error {
 func (c *Config) read(text string) error {
 	meta, err := toml.Decode(text, c)
 	if wrong := (toml.ParseError{}); errors.As(err, &wrong) { // its own text repeats what stands there
-		return fmt.Errorf("the configuration cannot be read at line %d (%s): %w", wrong.Position.Line, wrong.LastKey, yesline.Invalid)
+		where := fmt.Sprintf("line %d", wrong.Position.Line)
+		if wrong.LastKey != "" {
+			where += " (" + wrong.LastKey + ")"
+		}
+		return fmt.Errorf("the configuration cannot be read at %s: %w", where, yesline.Invalid)
 	}
 	if err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)

@@ -263,7 +263,7 @@ func (c Config) checkBrowsers(l *findings) {
 		at, err := netip.ParseAddrPort(s.address)
 		switch {
 		case err != nil:
-			l.refuse(s.about, "is not an address and a port", "write it like 127.0.0.1:0 or 192.0.2.1:3478")
+			l.refuse(s.about, "is not an address and a port", "write it like 127.0.0.1:0 or 192.0.2.1:3479")
 		case at.Addr().IsUnspecified() && len(w.Public) == 0:
 			l.refuse(s.about, "listens on all addresses, and browsers are told none", "name one address, or those that browsers use in webrtc.public")
 		}
@@ -276,7 +276,7 @@ func (c Config) checkBrowsers(l *findings) {
 	}
 	switch elsewhere := !isLoopback(c.Host()); {
 	case elsewhere && !beyond && !w.RelayOnly:
-		l.note("webrtc.udp", "is on loopback: only browsers on this machine can call", "name an address that people elsewhere reach, like 192.0.2.1:3478")
+		l.note("webrtc.udp", "is on loopback: only browsers on this machine can call", "name an address that people elsewhere reach, like 192.0.2.1:3479")
 	case elsewhere && w.TCP == "" && len(w.TURN.URLs) == 0:
 		l.note("webrtc", "has neither tcp nor a relay: browsers in networks without UDP cannot call", "set webrtc.tcp, or name a relay in [webrtc.turn]")
 	}
@@ -351,7 +351,7 @@ func (c Config) checkTrunk(l *findings) {
 		l.refuse("trunk.program", "is not the name of a program", "write it like prg_..., as the page of programs shows it")
 	}
 	if shown, err := t.Shown(); err != nil || len(shown) > idsMost {
-		l.refuse("trunk.caller_ids", "has something that is no caller id, or too many", "write numbers with + and country code, like +18165550100")
+		l.refuse("trunk.caller_ids", "or trunk.caller_id has something that is no caller id, or too many", "write numbers with + and country code, like +18165550100")
 	}
 	if t.OwnID {
 		l.note("trunk.own_caller_id", "tells callers' own numbers to the carrier and to whom they call", "ask your carrier whether it lets you show numbers that are not its own; many refuse such calls")

@@ -257,7 +257,7 @@ func (c Config) lookAtCertificate(l *findings) {
 	}
 	p := pair{certificate: c.TLS.Certificate, key: c.TLS.Key}
 	if err := p.look(); err != nil {
-		l.refuse("tls", "cannot be used", reason(err))
+		l.refuse("tls", "cannot be used", p.reason(err))
 		return
 	}
 	if info, err := os.Stat(c.TLS.Key); err == nil && info.Mode().Perm()&anybody != 0 {
@@ -272,6 +272,14 @@ func reason(err error) string {
 		return fmt.Sprintf("%s fails: %v", p.Op, p.Err)
 	}
 	return err.Error()
+}
+
+// reason is the same, and which of the two files it is.
+func (p *pair) reason(err error) string {
+	if f := (*fs.PathError)(nil); errors.As(err, &f) {
+		return map[bool]string{true: "key: ", false: "certificate: "}[f.Path == p.key] + reason(err)
+	}
+	return reason(err)
 }
 
 func lookAtLeaf(l *findings, c *tls.Certificate, host string) {
@@ -362,9 +370,9 @@ func (c Config) lookAtSignalling(l *findings) {
 }
 
 func (c Config) lookAtPair(l *findings, about, certificate, key string) {
-	p := pair{certificate: certificate, key: key}
+	p := pair{certificate: certificate, key: key, about: strings.TrimSuffix(about, ".certificate")}
 	if err := p.look(); err != nil {
-		l.refuse(about, "cannot be used", reason(err))
+		l.refuse(about, "cannot be used", p.reason(err))
 		return
 	}
 	if left := time.Until(p.now.Load().Leaf.NotAfter); left <= 0 {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -171,6 +173,9 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, ou
 	}
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := c.http.Do(r)
+	if asked := (*url.Error)(nil); errors.As(err, &asked) {
+		return asked.Err // its own text has an address that nobody can open
+	}
 	if err != nil {
 		return err
 	}

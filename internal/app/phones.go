@@ -114,7 +114,7 @@ func (a *App) trunk(ctx context.Context, to *sip.Config) (err error) {
 	if cfg.Certificate == "" {
 		return nil
 	}
-	ours := &pair{certificate: cfg.Certificate, key: cfg.Key, report: a.Report}
+	ours := &pair{certificate: cfg.Certificate, key: cfg.Key, report: a.Report, about: "trunk"}
 	if err := ours.look(); err != nil {
 		return err
 	}

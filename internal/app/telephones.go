@@ -83,7 +83,7 @@ func (a *App) openBrowsers() (err error) {
 			continue
 		}
 		if *port.at, err = netip.ParseAddrPort(port.written); err != nil {
-			return fmt.Errorf("%s: an address and a port, like 192.0.2.1:3478: %w", port.name, yesline.Invalid)
+			return fmt.Errorf("%s: an address and a port, like 192.0.2.1:3479: %w", port.name, yesline.Invalid)
 		}
 		to.Loopback = to.Loopback || port.at.Addr().IsLoopback()
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -71,6 +72,7 @@ const (
 type pair struct {
 	certificate, key string
 	report           *slog.Logger
+	about            string // what its settings are called, if not tls
 
 	now atomic.Pointer[tls.Certificate]
 
@@ -84,11 +86,12 @@ func (p *pair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.no
 
 // look reads the files again. After an error the certificate stays what it was.
 func (p *pair) look() error {
-	certificate, err := readSmall("tls.certificate", p.certificate, 0)
+	about := cmp.Or(p.about, "tls")
+	certificate, err := readSmall(about+".certificate", p.certificate, 0)
 	if err != nil {
 		return err
 	}
-	key, err := readSmall("tls.key", p.key, othersMay)
+	key, err := readSmall(about+".key", p.key, othersMay)
 	if err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (p *pair) look() error {
 	}
 	c, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return fmt.Errorf("tls.certificate and tls.key do not make a pair (%w): %w", err, yesline.Invalid)
+		return fmt.Errorf("%s.certificate and %[1]s.key do not make a pair (%w): %w", about, err, yesline.Invalid)
 	}
 	p.seen = [2][]byte{certificate, key}
 	p.now.Store(&c)

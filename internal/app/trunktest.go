@@ -137,8 +137,9 @@ type trunkTrial struct {
 // permitted asks whether the number may be called, by the rules of every call.
 // What it costs is not written into the house's books.
 func (t *trunkTrial) permitted(ctx context.Context, written string) (bool, error) {
+	mend := "test with an ordinary number of somebody who knows"
 	refused := func(says string) (bool, error) {
-		t.wrong("number", says, "test with an ordinary number of somebody who knows")
+		t.wrong("number", says, mend)
 		t.ends(TrunkRefused, "That number is not called, and nothing was tried.")
 		return false, nil
 	}
@@ -171,6 +172,9 @@ func (t *trunkTrial) permitted(ctx context.Context, written string) (bool, error
 	t.later(t.Tolls.Close)
 	t.toll, err = t.Tolls.Place(ctx, tolls.Who{Program: "prg_test", Trunk: theTrunk}, t.number)
 	if no := (*tolls.Refusal)(nil); errors.As(err, &no) {
+		if no.Word == "country" {
+			mend = "add the country to tolls.international, or test with a number of the program's own"
+		}
 		return refused("may not be called (" + no.Word + "): " + strings.TrimSuffix(lowered(no.Says), "."))
 	}
 	if err == nil {

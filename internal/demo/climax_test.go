@@ -158,6 +158,9 @@ func TestTheCallThatConvinces(t *testing.T) {
 	c.looks("ended")
 	c.WaitText(".detail", "You hung up.")
 	c.look("ended")
+	if told := c.Text(".detail"); told != "You hung up." {
+		t.Errorf("afterwards the end of the call is %q", told)
+	}
 
 	maya := d.maya.last()
 	if maya == nil {

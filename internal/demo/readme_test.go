@@ -28,7 +28,7 @@ The demo prints one address. Open it, and in two minutes, without an account:
 2. **Listen**: your lane plays for you. Maya's does not.
 3. **See who listened**: your own listening is on the list. It was written before the sound left.
 4. **Withdraw**: the key of your voice is destroyed, and nothing plays.
-5. **Verify** your receipt with a program that asks nobody: ` + "`go run ./cmd/yesline receipt verify`" + `. Not convinced? ` + "`make attack`" + `.
+5. **Verify** your receipt with a program that asks nobody: ` + "`go run ./cmd/yesline receipt verify`" + `, with the file and the key that the page shows. Not convinced? ` + "`make attack`" + `.
 
 A test does all of this in a real browser (` + "`YESLINE_WHOLE=1 go test -run Convinces ./internal/demo`" + `), and takes the pictures.
 `

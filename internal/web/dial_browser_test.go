@@ -389,6 +389,23 @@ func TestTroubleInABrowser(t *testing.T) {
 	b.looks("idle")
 }
 
+// Who hangs up is told so, also when the end of the line reaches the house
+// before the word does.
+func TestTheLineEndsBeforeTheWord(t *testing.T) {
+	b := newBooth(t)
+	b.open(webtest.Look{})
+	b.calls()
+	b.x.set(func(x *exchange) { x.over = true })
+	b.Click(`[data-do="hang"]`)
+	b.said("hangup")
+	b.looks("ended")
+	b.WaitText(".detail", "You hung up.")
+	time.Sleep(200 * time.Millisecond)
+	if told := b.Text(".detail"); told != "You hung up." {
+		t.Errorf("afterwards the end is %q", told)
+	}
+}
+
 // Hanging up before there is a call leaves none behind.
 func TestGivingUpInABrowser(t *testing.T) {
 	b := newBooth(t)

@@ -23,6 +23,7 @@ type exchange struct {
 	rings   Incoming
 	call    yesline.CallID // the one that is going on; "": none
 	refuse  error          // of whatever places a call
+	over    bool           // the line's end comes before the word that hangs up
 	placed  []string
 	said    []string
 	offers  []string
@@ -141,6 +142,10 @@ func (x *exchange) dialer() Dialer {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 			x.said = append(x.said, word)
+			if x.over && word == "hangup" {
+				go x.becomes(CallState{State: "ended", Recording: "nobody", Ending: "You hung up."})
+				return fmt.Errorf("a call that is over: %w", yesline.Conflict)
+			}
 			return nil
 		},
 		State: func(ctx context.Context, permit access.Permit, call yesline.CallID, after int64) (CallState, error) {

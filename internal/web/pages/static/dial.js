@@ -314,7 +314,8 @@ class YesDialer extends HTMLElement {
     if (!call || state?.state === "ended") return;
     try {
       await say(`/calls/${call}/say`, { word: "hangup" });
-    } catch {
+    } catch (e) {
+      if (e instanceof Refused && e.status === 409) return; // the line's end came first, and the call's own state tells how
       if (state && this.call === call) this.arrived({ ...state, state: "ended", question: false, ending: "" });
       this.following?.abort();
     }

@@ -94,7 +94,7 @@ export class Stage {
     this.part.word.textContent = word;
     this.part.detail.textContent = detail;
     document.title = `${word} · ${other} · Yesline`;
-    if (was !== look) this.part.told.textContent = `${word}. ${detail}`;
+    if (was !== look) this.part.told.textContent = `${word}${word.endsWith("?") ? "" : "."} ${detail}`;
   }
 
   /** The question. The focus stays where it is: nobody says yes by a key that was meant for something else. @param {CallState | undefined} state @param {Scene} scene */
