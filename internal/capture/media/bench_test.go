@@ -78,18 +78,19 @@ func generate() error {
 	var out *srtp.Context
 	if k := zeros(l.Profile); k != nil {
 		var err error
-		if out, err = srtp.CreateContext(k.Key, k.Salt, profiles[k.Profile]); err != nil {
+		if out, err = srtp.CreateContext(k.Key, k.Salt, pions[k.Profile]); err != nil {
 			return err
 		}
 	}
 	var result seen
+	var payload [frameSize]byte
 	t := &thread{}
 	start := time.Now()
 	last := 0 // slot in which something was heard
 	for slot := 0; slot < l.Seconds*1000 || slot < last+1000; slot++ {
 		time.Sleep(time.Until(start.Add(time.Duration(slot) * time.Millisecond)))
 		for i := slot % 20; i < len(l.Ports) && slot < l.Seconds*1000; i += 20 {
-			p := rtp.Packet{Header: rtp.Header{Version: 2, SSRC: uint32(i + 1), SequenceNumber: uint16(slot / 20), Timestamp: uint32(slot / 20 * frameSize)}, Payload: t.desk.clear[:frameSize]}
+			p := rtp.Packet{Header: rtp.Header{Version: 2, SSRC: uint32(i + 1), SequenceNumber: uint16(slot / 20), Timestamp: uint32(slot / 20 * frameSize)}, Payload: payload[:]}
 			n, err := p.MarshalTo(t.desk.data[:])
 			b := t.desk.data[:n]
 			if out != nil {
@@ -173,9 +174,8 @@ func zeros(profile string) *Crypto {
 	if profile == "" {
 		return nil
 	}
-	key, _ := profiles[profile].KeyLen()
-	salt, _ := profiles[profile].SaltLen()
-	return &Crypto{Profile: profile, Key: make([]byte, key), Salt: make([]byte, salt)}
+	p := profiles[profile]
+	return &Crypto{Profile: profile, Key: make([]byte, p.key), Salt: make([]byte, p.salt)}
 }
 
 func bridge(b *testing.B, plain bool, calls int, profile string) {

@@ -298,11 +298,11 @@ func TestWeDoNotTalkToOurselves(t *testing.T) {
 // what opens what it is sent.
 func sealed(t testing.TB, k *Crypto) (out, in *srtp.Context) {
 	t.Helper()
-	out, err := srtp.CreateContext(k.Key, k.Salt, profiles[k.Profile])
+	out, err := srtp.CreateContext(k.Key, k.Salt, pions[k.Profile])
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err = srtp.CreateContext(k.Key, k.Salt, profiles[k.Profile], srtp.SRTPReplayProtection(64))
+	in, err = srtp.CreateContext(k.Key, k.Salt, pions[k.Profile], srtp.SRTPReplayProtection(replayWindow))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,9 +311,8 @@ func sealed(t testing.TB, k *Crypto) (out, in *srtp.Context) {
 
 // testKey is a key of one byte, repeated.
 func testKey(profile string, of byte) *Crypto {
-	key, _ := profiles[profile].KeyLen()
-	salt, _ := profiles[profile].SaltLen()
-	return &Crypto{Profile: profile, Key: bytes.Repeat([]byte{of}, key), Salt: bytes.Repeat([]byte{of + 1}, salt)}
+	p := profiles[profile]
+	return &Crypto{Profile: profile, Key: bytes.Repeat([]byte{of}, p.key), Salt: bytes.Repeat([]byte{of + 1}, p.salt)}
 }
 
 // Two parties with keys of their own, in both directions: what one says the
@@ -476,7 +475,7 @@ func TestBadKeys(t *testing.T) {
 	c := newCouple(testPlane(t, Config{From: 30590, To: 30594}))
 	for i := range byte(maxKeys + 1) {
 		c.in.use(testKey("AEAD_AES_128_GCM", i))
-		if ok := c.in.context != nil; ok != (i < maxKeys) {
+		if ok := c.in.now != nil; ok != (i < maxKeys) {
 			t.Errorf("key %d: taken %v", i, ok)
 		}
 	}

@@ -203,7 +203,7 @@ func (s *sender) send(d *desk, kindOf uint8, seq uint16, stamp uint32, marker bo
 	binary.BigEndian.PutUint32(b[8:], s.ssrc)
 	b = append(b, payload...)
 	if s.keys.on {
-		sealed, err := s.keys.seal(b, &d.header)
+		sealed, err := s.keys.seal(&d.tools, b)
 		if err != nil {
 			s.count.Unsent.Add(1) // rather nothing than in clear
 			return false

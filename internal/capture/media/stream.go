@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/pion/rtp"
-	"github.com/pion/srtp/v3"
 
 	"yesline/internal/audio"
 )
@@ -182,10 +181,9 @@ func (s *Stream) Close() {
 // desk is what those who carry packets work at: one at a time.
 type desk struct {
 	data    [roomRTP]byte     // as it came
-	clear   [roomRTP]byte     // decrypted
 	out     [maxRTP + 32]byte // ours, and an SRTP tag
 	packet  rtp.Packet
-	header  rtp.Header
+	tools   tools
 	samples []int16
 	encoded []byte
 }
@@ -276,7 +274,7 @@ func (s *Stream) admit(d *desk, data []byte, from netip.AddrPort, now time.Time)
 		return s.odd()
 	}
 	if s.in.on {
-		plain, err := s.in.open(d.clear[:0], data, &p.Header)
+		plain, err := s.in.open(&d.tools, data)
 		if err != nil {
 			return s.unproven(err, now)
 		}
@@ -366,8 +364,11 @@ func (s *Stream) odd() (kind, audio.Codec) {
 
 // unproven counts what did not come from the key we agreed on.
 func (s *Stream) unproven(err error, now time.Time) (kind, audio.Codec) {
-	if errors.Is(err, srtp.ErrFailedToVerifyAuthTag) || errors.Is(err, errNoKey) {
+	switch {
+	case errors.Is(err, errForged), errors.Is(err, errNoKey):
 		return s.probe(&s.plane.count.Forged, now)
+	case errors.Is(err, errSources):
+		return s.probe(&s.plane.count.Foreign, now)
 	}
 	return s.probe(&s.plane.count.Replayed, now)
 }
