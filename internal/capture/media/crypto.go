@@ -49,6 +49,7 @@ type keyring struct {
 	on    bool
 	now   *transform // nil while on: the key was no good, nothing passes
 	known []keyed
+	first transform // of the first key, often the only one: beside what else a packet needs
 }
 
 type keyed struct {
@@ -76,6 +77,10 @@ func (c *keyring) use(k *Crypto) (again bool) {
 	t, err := newTransform(k)
 	if err != nil {
 		return false
+	}
+	if len(c.known) == 0 {
+		c.first = *t
+		t = &c.first
 	}
 	mine := Crypto{k.Profile, bytes.Clone(k.Key), bytes.Clone(k.Salt)}
 	c.now, c.known = t, append(c.known, keyed{mine, t})
