@@ -421,7 +421,7 @@ type line struct {
 	far      *farEnd
 	house    netip.AddrPort
 	handsets []*handset
-	secret   bool
+	suite    suite
 	mu       sync.Mutex // guards the rest
 	standing map[int]*dialing
 	heard    map[*leg]netip.AddrPort // where the house hears who is called
@@ -431,9 +431,9 @@ const handsets = 128
 
 // openLine opens a house with telephones around it, whose signalling goes over
 // TLS and whose sound is encrypted where it is to be secret.
-func openLine(t *testing.T, calls int, short, secret bool) *line {
+func openLine(t *testing.T, calls int, short bool, with suite) *line {
 	t.Helper()
-	l := &line{t: t, secret: secret, standing: map[int]*dialing{}, heard: map[*leg]netip.AddrPort{}}
+	l := &line{t: t, suite: with, standing: map[int]*dialing{}, heard: map[*leg]netip.AddrPort{}}
 	var err error
 	if l.load, err = newLoad(calls); err != nil {
 		t.Fatal(err)
@@ -441,6 +441,7 @@ func openLine(t *testing.T, calls int, short, secret bool) *line {
 	t.Cleanup(l.load.close)
 	var certain, trusted *tls.Config
 	want := callHouse{Calls: calls, Short: short, Addresses: setting("BENCH_ADDRESSES", 32)}
+	secret := with.name != ""
 	if secret {
 		if want.Certificates, certain, trusted, err = certificates(t.TempDir()); err != nil {
 			t.Fatal(err)
@@ -488,10 +489,10 @@ func (l *line) asked(number string, offer sipText) string {
 		return ""
 	}
 	crypto := ""
-	if l.secret {
-		theirs, tag := offer.key()
-		ours, written := newKey(tag)
-		if theirs == nil || l.load.protect(g, ours, theirs) != nil {
+	if l.suite.name != "" {
+		theirs, tag := offer.key(l.suite)
+		ours, written := l.suite.newKey(tag)
+		if theirs == nil || l.load.protect(g, l.suite.profile, ours, theirs) != nil {
 			return ""
 		}
 		crypto = written
@@ -523,8 +524,8 @@ const urgent = "911"
 func (l *line) up(ctx context.Context, i int) error {
 	g, crypto := l.load.legs[2*i], ""
 	var ours []byte
-	if l.secret {
-		ours, crypto = newKey("1")
+	if l.suite.name != "" {
+		ours, crypto = l.suite.newKey("1")
 	}
 	d, yes, err := l.handsets[i%handsets].dial(ctx, l.house, l.server.offer.Callers[i], l.server.offer.Numbers[i], describe(g.addr, crypto))
 	if err != nil {
@@ -533,12 +534,12 @@ func (l *line) up(ctx context.Context, i int) error {
 	l.mu.Lock()
 	l.standing[i] = d
 	l.mu.Unlock()
-	if l.secret {
-		theirs, _ := yes.key()
+	if l.suite.name != "" {
+		theirs, _ := yes.key(l.suite)
 		if theirs == nil {
 			return errors.New("the house does not encrypt")
 		}
-		if err := l.load.protect(g, ours, theirs); err != nil {
+		if err := l.load.protect(g, l.suite.profile, ours, theirs); err != nil {
 			return err
 		}
 	}
@@ -760,16 +761,18 @@ func measureCalls(t *testing.T) {
 				theirs = max(theirs, f.best())
 			}
 		}
-		if f, ok := measureYesline(t, n, span, false); ok {
+		if f, ok := measureYesline(t, n, span, suite{}); ok {
 			f.print("bar: 1250 a core, none lost, 100 KiB")
 			ours = max(ours, f.best())
 		}
 		if os.Getenv("BENCH_SRTP") == "no" {
 			continue
 		}
-		if f, ok := measureYesline(t, n, span, true); ok {
-			f.print(suiteName + " on both legs; bar: 1100 a core")
-			secret = max(secret, f.best())
+		for _, s := range suites {
+			if f, ok := measureYesline(t, n, span, s); ok {
+				f.print(s.name + " on both legs; bar: 1100 a core")
+				secret = max(secret, f.best())
+			}
 		}
 	}
 	if secret > 0 && ours > 0 {
@@ -780,13 +783,13 @@ func measureCalls(t *testing.T) {
 	}
 }
 
-func measureYesline(t *testing.T, calls int, span time.Duration, secret bool) (f figures, ok bool) {
-	name := map[bool]string{false: "yesline", true: "yesline, SRTP"}[secret]
+func measureYesline(t *testing.T, calls int, span time.Duration, with suite) (f figures, ok bool) {
+	name := strings.TrimSuffix("yesline "+with.name, " ")
 	t.Run(fmt.Sprintf("%s %d", name, calls), func(t *testing.T) {
-		l := openLine(t, calls, false, secret)
+		l := openLine(t, calls, false, with)
 		profile := os.Getenv("YESLINE_BENCH_PROFILE")
-		if secret && profile != "" {
-			profile += ".srtp"
+		if profile != "" && with.name != "" {
+			profile += "." + with.name
 		}
 		f = measure(t, name, l, l.load, calls, span, func(begin bool) {
 			switch {

@@ -465,8 +465,7 @@ func (l *load) bridged() (n int) {
 }
 
 // protect makes a leg speak and hear SRTP.
-func (l *load) protect(g *leg, ours, theirs []byte) error {
-	const profile = srtp.ProtectionProfileAes128CmHmacSha1_80
+func (l *load) protect(g *leg, profile srtp.ProtectionProfile, ours, theirs []byte) error {
 	size, err := profile.KeyLen()
 	if err != nil {
 		return err

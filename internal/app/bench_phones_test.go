@@ -22,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pion/srtp/v3"
 )
 
 // The telephones of a load: many, and each no more than a call needs. They
@@ -424,28 +426,35 @@ func describe(at netip.AddrPort, crypto string) string {
 	return fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 %[1]s\r\ns=-\r\nc=IN IP4 %[1]s\r\nt=0 0\r\nm=audio %[2]d RTP/%[3]s 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n%[4]s", at.Addr(), at.Port(), profile, crypto)
 }
 
-// suiteName is the encryption of a bench with SRTP (RFC 4568).
-const (
-	suiteName = "AES_CM_128_HMAC_SHA1_80"
-	suiteKey  = 16 + 14 // bytes of key and salt
-)
-
-// newKey is a key, and how a session description names it.
-func newKey(tag string) (key []byte, crypto string) {
-	key = make([]byte, suiteKey)
-	rand.Read(key)
-	return key, tag + " " + suiteName + " inline:" + base64.StdEncoding.EncodeToString(key)
+// suite is an encryption of sound, named as SDES does (RFC 4568). The zero value
+// is none.
+type suite struct {
+	name    string
+	size    int // bytes of key and salt
+	profile srtp.ProtectionProfile
 }
 
-// key gives the key of our suite that a description names, and its tag.
-func (m sipText) key() (key []byte, tag string) {
+var suites = []suite{
+	{"AEAD_AES_128_GCM", 16 + 12, srtp.ProtectionProfileAeadAes128Gcm},
+	{"AES_CM_128_HMAC_SHA1_80", 16 + 14, srtp.ProtectionProfileAes128CmHmacSha1_80},
+}
+
+// newKey is a key, and how a session description names it.
+func (s suite) newKey(tag string) (key []byte, crypto string) {
+	key = make([]byte, s.size)
+	rand.Read(key)
+	return key, tag + " " + s.name + " inline:" + base64.StdEncoding.EncodeToString(key)
+}
+
+// key gives the key of a suite that a description names, and its tag.
+func (m sipText) key(s suite) (key []byte, tag string) {
 	for _, line := range strings.Split(string(m.body()), "\r\n") {
 		f := strings.Fields(strings.TrimPrefix(line, "a=crypto:"))
-		if !strings.HasPrefix(line, "a=crypto:") || len(f) < 3 || f[1] != suiteName {
+		if !strings.HasPrefix(line, "a=crypto:") || len(f) < 3 || f[1] != s.name {
 			continue
 		}
 		text, _, _ := strings.Cut(strings.TrimPrefix(f[2], "inline:"), "|")
-		if key, err := base64.StdEncoding.DecodeString(text); err == nil && len(key) == suiteKey {
+		if key, err := base64.StdEncoding.DecodeString(text); err == nil && len(key) == s.size {
 			return key, f[0]
 		}
 	}

@@ -24,7 +24,7 @@ func measureSetups(t *testing.T) {
 func measureSignalling(t *testing.T) {
 	t.Run("signalling", func(t *testing.T) {
 		rate, seconds := setting("BENCH_SETUPS", 400), setting("BENCH_SECONDS", 10)
-		l := openLine(t, 400, true, false)
+		l := openLine(t, 400, true, suite{})
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		var failed atomic.Int64
@@ -73,7 +73,7 @@ func measureSignalling(t *testing.T) {
 func measureWhole(t *testing.T) {
 	t.Run("whole", func(t *testing.T) {
 		const calls = 400
-		l := openLine(t, calls, true, false)
+		l := openLine(t, calls, true, suite{})
 		profile := os.Getenv("YESLINE_BENCH_PROFILE")
 		if profile != "" {
 			l.server.tell(t, "profile "+profile+".whole")
@@ -139,7 +139,11 @@ func soak(t *testing.T) {
 		between = span / 4
 	}
 	t.Run("soak", func(t *testing.T) {
-		l := openLine(t, calls, false, os.Getenv("SOAK_SRTP") == "yes")
+		var with suite
+		if os.Getenv("SOAK_SRTP") == "yes" {
+			with = suites[0]
+		}
+		l := openLine(t, calls, false, with)
 		fmt.Printf("\n%d calls for %s; one every second is ended and made anew\n", calls, span)
 		f := measure(t, "soak", l, l.load, calls, 5*time.Second, nil)
 		title()

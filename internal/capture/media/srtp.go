@@ -32,7 +32,7 @@ var profiles = map[string]profile{
 const (
 	gcmTag       = 16
 	replayWindow = 128 // packets; RFC 3711 asks for 64 at least
-	maxSources   = 8   // SSRCs under one key; one more is refused, as no state of another may be forgotten
+	maxSources   = 32  // SSRCs under one key; one more is refused, as no state of another may be forgotten
 	maxIndex     = 1<<48 - 1
 )
 

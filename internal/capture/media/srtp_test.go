@@ -377,8 +377,19 @@ func TestNumbersEnd(t *testing.T) {
 	}
 }
 
-// A key keeps what it carried of each source, and takes no ninth: of whom it
-// forgot, a packet could come twice.
+// A stream of ours begins where nobody takes a lost beginning for another
+// rollover.
+func TestAStreamBeginsLow(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		if s := newStream(&Plane{}, nil); s.out.seq >= 1<<15 {
+			t.Fatalf("its first number is %d", s.out.seq)
+		}
+	}
+}
+
+// A key keeps what it carried of each source, and takes no more than so many:
+// of whom it forgot, a packet could come twice.
 func TestSourcesOfAKey(t *testing.T) {
 	t.Parallel()
 	for profile := range profiles {
@@ -471,9 +482,9 @@ func TestFormsOfPackets(t *testing.T) {
 	}
 }
 
-// A party that begins a ninth source under one key is not heard any more, and
+// A party that begins one source too many under a key is not heard any more, and
 // that is counted as what it is.
-func TestTheNinthSourceOfAParty(t *testing.T) {
+func TestTooManySourcesOfAParty(t *testing.T) {
 	t.Parallel()
 	p := testPlane(t, Config{From: 30720, To: 30730})
 	c := newCouple(p)

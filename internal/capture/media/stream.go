@@ -65,7 +65,9 @@ type Agreement struct {
 
 func newStream(p *Plane, l Listener) *Stream {
 	s := &Stream{plane: p, listener: l}
-	s.out = sender{count: &p.count, ssrc: rand.Uint32(), Numbers: Numbers{seq: uint16(rand.Uint32()), used: 1}, stamp: rand.Uint32()}
+	// The first number is low, so that whoever misses some of an encrypted stream's
+	// beginning does not take a wrap for none (RFC 3711, 3.3.1).
+	s.out = sender{count: &p.count, ssrc: rand.Uint32(), Numbers: Numbers{seq: uint16(rand.Uint32N(1 << 15)), used: 1}, stamp: rand.Uint32()}
 	return s
 }
 
