@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"yesline"
@@ -34,6 +35,7 @@ type Sealer struct {
 	keys    minter
 
 	queue chan sealed
+	took  atomic.Int64 // nanoseconds that the last round of writing took
 	end   chan struct{}
 	wg    sync.WaitGroup
 
@@ -74,6 +76,12 @@ func (s *Sealer) Close() {
 	}
 	s.wg.Wait()
 }
+
+// Behind is how long what was sealed last had to wait for the store, about: as
+// long as it took to write what was sealed before. It is above a second when
+// the store does not keep up with what is being sealed, and below 0.1 s when it
+// does.
+func (s *Sealer) Behind() time.Duration { return time.Duration(s.took.Load()) }
 
 func (s *Sealer) closing() bool {
 	select {
@@ -306,6 +314,7 @@ func (s *Sealer) drain() {
 		case <-s.end:
 			ending = true
 		}
+		began := time.Now()
 		for range len(s.queue) {
 			q := <-s.queue
 			if q.done != nil {
@@ -319,6 +328,7 @@ func (s *Sealer) drain() {
 			slots.Put(q.slot)
 			dirty[q.w] = true
 		}
+		s.took.Store(int64(time.Since(began)))
 		if ending {
 			syncing.Wait()
 			s.syncAll(dirty)

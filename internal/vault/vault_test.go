@@ -704,6 +704,43 @@ func TestADiskThatStandsStill(t *testing.T) {
 	}
 }
 
+// lazy is a disk that takes its time for each second.
+type lazy struct {
+	vault.Blobs
+	takes time.Duration
+}
+
+func (l lazy) WriteAt(ctx context.Context, name string, p []byte, off int64) error {
+	if off > 0 {
+		time.Sleep(l.takes)
+	}
+	return l.Blobs.WriteAt(ctx, name, p, off)
+}
+
+// The Sealer knows how far its disk is behind, and when it no longer is.
+func TestHowFarADiskIsBehind(t *testing.T) {
+	t.Parallel()
+	const takes = 400 * time.Millisecond
+	w := newWorld(t, dbtest.SQLite(t), lazy{&vaulttest.Memory{}, takes})
+	track := w.track(w.ann)
+	writer := w.begin(t, track)
+	n, worst := int64(0), time.Duration(0)
+	for began := time.Now(); worst < takes && time.Since(began) < 3*time.Second; n++ {
+		ok(t, writer.Put(w.grant(t, w.ann), n, sound(track.ID, n)))
+		time.Sleep(100 * time.Millisecond)
+		worst = w.sealer.Behind()
+	}
+	if worst < takes {
+		t.Errorf("a disk that takes %v for a second is %v behind", takes, worst)
+	}
+	ok(t, writer.End(t.Context()))
+	for began := time.Now(); w.sealer.Behind() >= takes; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("a disk with nothing to do is behind")
+		}
+	}
+}
+
 func TestShreddingAgainAndInTheMiddle(t *testing.T) {
 	t.Parallel()
 	m := &vaulttest.Memory{}

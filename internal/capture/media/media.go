@@ -45,6 +45,10 @@ type Config struct {
 	From, To uint16       // ports; only the even ones are used
 	Report   *slog.Logger
 
+	// Late is told of each second in which more than one packet in ten waited
+	// longer than 20 ms for us, and of the longest wait. nil: nobody is told.
+	Late func(worst time.Duration)
+
 	plain bool // a goroutine for each socket, as where there is no epoll; tests compare
 }
 
@@ -66,6 +70,7 @@ type Plane struct {
 	count   Counters
 	carrier carrier
 	alarms  chan alarm
+	lates   chan time.Duration
 	ended   chan struct{}
 	telling sync.WaitGroup
 	desks   sync.Pool // for Take
@@ -102,7 +107,7 @@ func Open(cfg Config) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{cfg: cfg, places: newPlaces(addrs, cfg.From, cfg.To), alarms: make(chan alarm, 64), ended: make(chan struct{})}
+	p := &Plane{cfg: cfg, places: newPlaces(addrs, cfg.From, cfg.To), alarms: make(chan alarm, 64), lates: make(chan time.Duration, 1), ended: make(chan struct{})}
 	p.carrier = newCarrier(p)
 	if cfg.plain {
 		p.carrier = newSockets(p)
@@ -232,6 +237,10 @@ func (p *Plane) tell() {
 		case a := <-p.alarms:
 			if p.cfg.Report != nil {
 				p.cfg.Report.Warn("somebody sends sound that is not the party's; nothing of it got in", a.words()...)
+			}
+		case worst := <-p.lates:
+			if p.cfg.Late != nil {
+				p.cfg.Late(worst)
 			}
 		case <-p.ended:
 			return

@@ -17,7 +17,7 @@ import (
 )
 
 func newCarrier(p *Plane) carrier {
-	c := &threads{inlets: map[uint16]*inlet{}}
+	c := &threads{pace: p.Pace, inlets: map[uint16]*inlet{}}
 	if addrs := p.places.addrs; len(addrs) > 1 {
 		c.nth = map[netip.Addr]int{}
 		for i, at := range addrs {
@@ -33,7 +33,8 @@ func newCarrier(p *Plane) carrier {
 // scheduler, so each of them must be one that never waits. The story of it is
 // docs/decisions/0013-the-sound-plane.md.
 type threads struct {
-	nth map[netip.Addr]int // of the plane's addresses; nil when it has one
+	nth  map[netip.Addr]int // of the plane's addresses; nil when it has one
+	pace func() *Pace       // for one more thread
 
 	mu     sync.Mutex // guards the rest
 	all    []*thread
@@ -60,7 +61,7 @@ func (c *threads) pick() (*thread, error) {
 	if len(c.all) >= runtime.GOMAXPROCS(0) {
 		return least, nil
 	}
-	t, err := startThread(c.nth)
+	t, err := startThread(c.nth, c.pace())
 	switch {
 	case err == nil:
 		c.all = append(c.all, t)
@@ -144,7 +145,7 @@ func (c *threads) first() *thread {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) == 0 && !c.closed {
-		if t, err := startThread(c.nth); err == nil {
+		if t, err := startThread(c.nth, c.pace()); err == nil {
 			c.all = append(c.all, t)
 		}
 	}
@@ -320,6 +321,7 @@ type thread struct {
 	ended    bool
 
 	// These are the thread's own.
+	pace    *Pace
 	drained time.Time
 	inlets  []*inlet // by file number
 	feeding []*Stream
@@ -337,9 +339,10 @@ type request struct {
 	quit      bool
 }
 
-func startThread(nth map[netip.Addr]int) (*thread, error) {
+func startThread(nth map[netip.Addr]int, pace *Pace) (*thread, error) {
 	t, err := newThread(nth)
 	if err == nil {
+		t.pace = pace
 		t.running.Go(t.run)
 	}
 	return t, err
@@ -398,6 +401,7 @@ func (t *thread) run() {
 	quiet := 0
 	for {
 		now := time.Now()
+		t.pace.Tick(now)
 		if t.asked.Load() && !t.serve() {
 			return
 		}
@@ -411,6 +415,7 @@ func (t *thread) run() {
 			continue
 		}
 		t.rest()
+		t.pace.Rest()
 		quiet = 0
 	}
 }

@@ -325,3 +325,49 @@ func say(t *testing.T, conn *net.UDPConn, to *own, seq uint16) {
 		t.Error(err)
 	}
 }
+
+// blocking holds its thread up for so long: what a listener must never do.
+type blocking struct{ atomic.Int64 }
+
+func (b *blocking) Heard(uint32, []byte, time.Time) { time.Sleep(time.Duration(b.Load())) }
+func (*blocking) Key(byte, time.Time, bool)         {}
+func (*blocking) Hold(bool)                         {}
+func (*blocking) Relearn()                          {}
+
+// A thread that does not keep its tick says so; one that rested does not.
+func TestAThreadThatIsLate(t *testing.T) {
+	t.Parallel()
+	told := make(chan time.Duration, 8)
+	p := testPlane(t, Config{From: 31910, To: 31912, Late: func(worst time.Duration) { told <- worst }})
+	l := &blocking{}
+	s := p.testStream(t, l)
+	conn, at := testPhone(t)
+	s.Agree(agreed(at))
+	for i := range uint16(5) {
+		if i == 0 {
+			time.Sleep(restAfter*tick + 3*time.Second)
+		} else {
+			l.Store(int64(600 * time.Millisecond))
+		}
+		raw, _ := (&rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 5, SequenceNumber: i}, Payload: make([]byte, frameSize)}).Marshal()
+		if _, err := conn.WriteToUDPAddrPort(raw, s.Local()); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			time.Sleep(1200 * time.Millisecond)
+			for len(told) > 0 {
+				if worst := <-told; worst > 2*time.Second {
+					t.Errorf("a rest is %v late", worst)
+				}
+			}
+		}
+	}
+	select {
+	case worst := <-told:
+		if worst < 600*time.Millisecond {
+			t.Errorf("the longest wait is %v", worst)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nobody is told")
+	}
+}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	"golang.org/x/sys/unix"
+
+	"yesline/internal/capture/media"
 )
 
 // port is one socket of the door's UDP port, outside Go's poller, which would
@@ -183,7 +185,9 @@ func (p *port) read() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	k := newDesk() // on the heap: the kernel holds pointers into it
-	for p.rest() {
+	pace := p.door.plane.Pace()
+	for p.rest(pace) {
+		pace.Tick(time.Now())
 		for p.empty(k) == batch {
 		}
 	}
@@ -214,10 +218,11 @@ func (p *port) empty(k *desk) int {
 
 // rest sleeps until the next emptying; without browsers, until something comes.
 // It is false when the port is to close.
-func (p *port) rest() bool {
+func (p *port) rest(pace *media.Pace) bool {
 	fds := [2]unix.PollFd{{Fd: int32(p.wake), Events: unix.POLLIN}, {Fd: int32(p.fd), Events: unix.POLLIN}}
 	if p.resting() {
 		unix.Ppoll(fds[:], nil, nil)
+		pace.Rest()
 	} else {
 		unix.Ppoll(fds[:1], &unix.Timespec{Nsec: int64(drained)}, nil)
 	}
