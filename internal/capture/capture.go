@@ -53,6 +53,7 @@ type Room struct {
 	said    sync.Map // prompts by name, read once
 	wording sync.Once
 	words   string // what a lasting yes was a yes to; set by wording
+	strain  strain
 
 	mu       sync.Mutex // guards the rest
 	lives    map[yesline.CallID]*Live
@@ -98,8 +99,8 @@ type Route struct {
 // Dial opens a call from a device's person to a number and finds the way there;
 // Carry carries it. It fails only where the call itself cannot be: a number
 // that is the caller's own (Invalid), one that may not be called (*tolls.Refusal),
-// too many calls or new numbers (TooMany), or a house that is closing
-// (Unavailable). If the house cannot write it down, the call goes on,
+// too many new numbers (TooMany), a house that is full (ErrFull, ErrMost) or one
+// that is closing (Unavailable). If the house cannot write it down, the call goes on,
 // unrecorded and unwritten.
 func (r *Room) Dial(ctx context.Context, from session.Device, to yesline.Phone) (*Live, error) {
 	return r.dial(ctx, from, to, nil)
@@ -318,6 +319,9 @@ func (r *Room) newLive(program yesline.ProgramID) *Live {
 
 // enter counts a call in, if there is room for it.
 func (r *Room) enter(c *Live) error {
+	if r.Full() {
+		return ErrFull
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining {
@@ -328,7 +332,7 @@ func (r *Room) enter(c *Live) error {
 		most -= most / 4 // calls from outside leave a quarter to our own people
 	}
 	if r.Most > 0 && len(r.lives) >= most {
-		return fmt.Errorf("the house carries all the calls it may: %w", yesline.TooMany)
+		return ErrMost
 	}
 	if r.lives == nil {
 		r.lives = map[yesline.CallID]*Live{}
@@ -371,6 +375,7 @@ func (r *Room) Drain(ctx context.Context) (left int) {
 
 // open writes the call down and tells consent of its parties.
 func (r *Room) open(ctx context.Context, c *Live) error {
+	defer r.entered(time.Now())
 	if err := r.insert(ctx, c); err != nil {
 		return err
 	}

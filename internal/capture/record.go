@@ -27,6 +27,7 @@ type recorder struct {
 	renew  func(ctx context.Context) (consent.Grant, error)
 	put    func(consent.Grant, int64, *vault.Second) error
 	finish func(ctx context.Context) error // no more seconds
+	behind func() time.Duration            // how long the store takes for what is sealed
 	grant  consent.Grant
 
 	again   chan struct{}   // has one when the lease should be asked again now
@@ -48,6 +49,7 @@ func (l *Leg) begin(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	defer l.live.room.entered(time.Now())
 	r, err := l.prepare(ctx)
 	if err == nil {
 		// A withdrawal may have come before the track had a row to be shredded by.
@@ -101,7 +103,7 @@ func (l *Leg) prepare(ctx context.Context) (*recorder, error) {
 	l.mu.Lock()
 	l.track = t.ID
 	l.mu.Unlock()
-	return &recorder{leg: l, grant: grant, renew: lease.Grant, put: w.Put, again: make(chan struct{}, 1),
+	return &recorder{leg: l, grant: grant, renew: lease.Grant, put: w.Put, behind: c.room.Sealer.Behind, again: make(chan struct{}, 1),
 		finish: func(ctx context.Context) error {
 			lease.Close()
 			return w.End(ctx)
@@ -177,9 +179,11 @@ func (r *recorder) keep(ctx context.Context) error {
 			due.Reset(doubtEvery) // somebody said no and it is being written down; the seconds wait, or are lost
 			continue
 		}
+		ended := r.lane.due()
 		if err := r.seal(r.lane.take(time.Now())); err != nil {
 			return err
 		}
+		r.leg.live.room.sealed(ended, r.behind())
 		due.Reset(min(renewEvery, time.Until(r.lane.due())))
 	}
 }
