@@ -97,7 +97,7 @@ func (a *App) dialFromPage(ctx context.Context, permit access.Permit, offer, to 
 	live, err := a.Capture.Dial(a.showing(ctx, permit), from, number)
 	if err != nil {
 		phone.Hangup()
-		return "", "", inWords(err)
+		return "", "", a.noRoom(err)
 	}
 	a.carry(live, phone, permit.Who())
 	return live.ID, answer, nil
@@ -125,7 +125,7 @@ func (a *App) ringMe(ctx context.Context, permit access.Permit, to string) (yesl
 	}
 	live, err := a.Capture.RingFirst(a.showing(ctx, permit), from, own, number)
 	if err != nil {
-		return "", inWords(err)
+		return "", a.noRoom(err)
 	}
 	a.carry(live, nil, permit.Who())
 	return live.ID, nil
@@ -142,6 +142,9 @@ func (a *App) wants(ctx context.Context, permit access.Permit, to string) (sessi
 	}
 	if err := a.eager.asks(who.Person()); err != nil {
 		return session.Device{}, yesline.Phone{}, err
+	}
+	if a.Capture.Full() { // before a line is opened for it
+		return session.Device{}, yesline.Phone{}, a.noRoom(capture.ErrFull)
 	}
 	number, err := a.Capture.Number(ctx, who.Program(), dialled(to))
 	if errors.Is(err, yesline.Invalid) {
@@ -305,6 +308,18 @@ func told(ending string, side capture.Side) string {
 	return "they hung up"
 }
 
+// noRoom is inWords for a call that was not begun: what the house has no room
+// for is counted for its operators, as at the telephones' door.
+func (a *App) noRoom(err error) error {
+	switch {
+	case errors.Is(err, capture.ErrFull):
+		a.Tolls.Turned(tolls.Who{}, "strained", 1)
+	case errors.Is(err, capture.ErrMost):
+		a.Tolls.Turned(tolls.Who{}, "most", 1)
+	}
+	return inWords(err)
+}
+
 // inWords puts a refusal into a sentence for the person.
 func inWords(err error) error {
 	var refusal *tolls.Refusal
@@ -313,6 +328,8 @@ func inWords(err error) error {
 		return nil
 	case errors.As(err, &refusal):
 		return &web.Refusal{Sentence: refusal.Says, Why: err}
+	case errors.Is(err, capture.ErrFull), errors.Is(err, capture.ErrMost):
+		return &web.Refusal{Sentence: "This house is full: it carries as many calls as it can. Try again in a minute.", Why: err}
 	case errors.Is(err, capture.ErrNoCodec):
 		return &web.Refusal{Sentence: "Your browser and the other telephone have no way of speaking in common.", Why: err}
 	case errors.Is(err, yesline.Unavailable):

@@ -23,7 +23,7 @@ func (a *App) openTelephones(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	sound.Report = a.Report
+	sound.Report, sound.Late = a.Report, a.Capture.SoundLate
 	if a.Plane, err = media.Open(sound); err != nil {
 		return err
 	}

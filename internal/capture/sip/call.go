@@ -69,9 +69,18 @@ func (d *Door) takes(req *sip.Request, tx sip.ServerTransaction, device session.
 		d.answer(req, tx, 400, "Bad Request")
 		return nil, false, false
 	}
+	if !emergency && d.room.Full() {
+		d.Counters.Strained.Add(1)
+		d.full(req, tx)
+		return nil, false, false
+	}
+	if d.ctx.Err() != nil { // the door closes
+		d.answer(req, tx, 503, "Service Unavailable")
+		return nil, false, false
+	}
 	if !d.enter(device.ID == "", emergency) {
 		d.Counters.Busy.Add(1)
-		d.answer(req, tx, 503, "Service Unavailable")
+		d.full(req, tx)
 		return nil, false, false
 	}
 	d.Counters.Calls.Add(1)
@@ -104,8 +113,27 @@ func (d *Door) ordinary(p *caller) {
 	p.decline(live.Wait(p.ctx, live.Caller, 0).Ending)
 }
 
+// full answers a call that the house has no room for, until calls have ended.
+func (d *Door) full(req *sip.Request, tx sip.ServerTransaction) {
+	res := sip.NewResponseFromRequest(req, 503, reasons[503], nil)
+	res.AppendHeader(warning(399, "The house is full. Please try again in a minute."))
+	res.AppendHeader(sip.NewHeader("Retry-After", "60"))
+	tx.Respond(res)
+}
+
+// counts counts a call that the room had no place for.
+func (d *Door) counts(err error) {
+	switch {
+	case errors.Is(err, capture.ErrFull):
+		d.Counters.Strained.Add(1)
+	case errors.Is(err, capture.ErrMost):
+		d.Counters.Busy.Add(1)
+	}
+}
+
 // refuse answers a call that may not be, in words where there are any.
 func (d *Door) refuse(p *caller, err error) {
+	d.counts(err)
 	if no := (*tolls.Refusal)(nil); errors.As(err, &no) {
 		code := map[bool]int{true: 503, false: 403}[errors.Is(err, yesline.TooMany)]
 		if errors.Is(err, yesline.Invalid) {
@@ -120,6 +148,8 @@ func (d *Door) refuse(p *caller, err error) {
 		return
 	}
 	switch {
+	case errors.Is(err, capture.ErrFull), errors.Is(err, capture.ErrMost):
+		d.full(p.req, p.tx)
 	case errors.Is(err, yesline.TooMany), errors.Is(err, yesline.Unavailable):
 		d.answer(p.req, p.tx, 503, "Service Unavailable")
 	case errors.Is(err, yesline.Denied):
@@ -170,6 +200,7 @@ func (d *Door) comesIn(req *sip.Request, tx sip.ServerTransaction) {
 	defer p.leave(nil)
 	live, err := d.receive(p)
 	if err != nil {
+		d.counts(err)
 		d.answer(req, tx, 480, "Temporarily Unavailable")
 		return
 	}

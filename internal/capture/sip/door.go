@@ -151,6 +151,7 @@ func (d *Door) isTrunk(o origin) bool {
 type Counters struct {
 	Calls      atomic.Int64 // begun
 	Challenged atomic.Int64 // answered 401
+	Strained   atomic.Int64 // refused: the house does not keep up
 	Busy       atomic.Int64 // refused: too many calls
 	Greedy     atomic.Int64 // refused: too many calls of one device, or too fast
 	Malformed  atomic.Int64 // not SIP, or not to be read

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Who is turned away before anybody knows whom is told in sums. A message of a
-// flood costs what its counter costs, and no more.
+// Who is turned away before anybody knows whom, or for the house's sake and not
+// their own, is told in sums. A message of a flood costs what its counter costs,
+// and no more.
 
 // tellEvery is how often sums are told, each of which is something to write
 // down.
@@ -27,6 +28,9 @@ func (c *Counters) turnings() []turning {
 		{"malformed", &c.Malformed},
 		{"oversized", &c.Oversized},
 		{"lines", &c.Lines},
+		{"strained", &c.Strained},
+		{"most", &c.Busy},
+		{"device", &c.Greedy},
 	}
 }
 
