@@ -30,7 +30,7 @@ func TestAFullHouseOnThePage(t *testing.T) {
 	}
 	for pace, now := l.Plane.Pace(), time.Now(); !l.Capture.Full(); now = now.Add(2 * time.Second) {
 		pace.Tick(now) // two seconds after the one before
-		if time.Sleep(time.Second + 10*time.Millisecond); now.Sub(time.Now()) > 20*time.Second {
+		if time.Sleep(time.Second + 10*time.Millisecond); time.Until(now) > 20*time.Second {
 			t.Fatal("however late sound is, the house is not full")
 		}
 	}
